@@ -19,9 +19,9 @@ help: ## list the commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: run
-run: ## start the stack, send it the examples and serve until Ctrl-C (ONCE=1: end after the examples; MODELS=: your own; EDITS=1: take edits)
+run: ## start the stack, send it the examples and serve until Ctrl-C (ONCE=1: end after the examples; JOBS=1: with jobs; MODELS=: your own; EDITS=1: take edits)
 	@$(ENVIRONMENT) predictor >/dev/null
-	@$(SERVICES) -m local $(if $(ONCE),--once) $(if $(EDITS),--edits) $(if $(MODELS),--models "$(MODELS)") $(if $(SERVED_MODELS),--served-models "$(SERVED_MODELS)")
+	@$(SERVICES) -m local $(if $(ONCE),--once) $(if $(JOBS),--jobs) $(if $(EDITS),--edits) $(if $(MODELS),--models "$(MODELS)") $(if $(SERVED_MODELS),--served-models "$(SERVED_MODELS)")
 
 # Tests mostly wait, so two processes share them. WORKERS=0 runs them one after the other.
 WORKERS ?= 2

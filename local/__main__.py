@@ -7,7 +7,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import tritonclient.grpc as triton
@@ -36,6 +37,7 @@ def main() -> int:
     parser.add_argument(
         "--edits", action="store_true", help="take edits of published versions: the stack starts anew after each"
     )
+    parser.add_argument("--jobs", action="store_true", help="run the service of jobs too, and show one job")
     parser.add_argument("--logs", type=Path, help="folder for the logs; default: one in the cache")
     given = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # SIGTERM ends it like Ctrl-C
@@ -69,15 +71,28 @@ def _run(given: argparse.Namespace) -> int:
         _print_notices(notices)
         if requests:
             failed = _send_all(stack, requests)
-        if not given.once:
-            if stack.rest_url:
-                _print(f"REST on {stack.rest_url}")
-            if stack.page_url:
-                _print(f"models, and a form to try them: {stack.page_url}")
-            _serve(stack, notices, takes_edits=given.edits)
+        with _jobs(stack, shows_one=bool(requests)) if given.jobs else nullcontext():
+            if not given.once:
+                if stack.rest_url:
+                    _print(f"REST on {stack.rest_url}")
+                if stack.page_url:
+                    _print(f"models, and a form to try them: {stack.page_url}")
+                _serve(stack, notices, takes_edits=given.edits)
     finally:
         _stop(stack)
     return 1 if failed else 0
+
+
+@contextmanager
+def _jobs(stack: LocalStack, *, shows_one: bool) -> Iterator[None]:
+    """The service of jobs beside the stack, after one job has ended."""
+    from local.jobs import running_jobs, show_job  # with pyarrow, which takes a quarter of a second
+
+    with running_jobs(stack.address("preprocess"), stack.run_folder) as process:
+        _print_ready("jobs", process.address, process.uptime_s())
+        if shows_one:
+            show_job(process.address, _print)
+        yield
 
 
 def causes_shown(environment: Mapping[str, str]) -> dict[str, str]:

@@ -96,9 +96,22 @@ class Objects:
         except (BaseError, OSError) as error:
             raise self._unavailable(error) from error
 
+    def read_range(self, name: str, start: int, end: int) -> bytes:
+        """Bytes of an object, for a thread that reads. Raises `FileNotFoundError`."""
+        try:
+            return bytes(obstore.get_range(self._store, name, start=start, end=end))
+        except FileNotFoundError:
+            raise FileNotFoundError(name) from None
+        except (BaseError, OSError) as error:
+            raise self._unavailable(error) from error
+
+    def sizes_now(self, below: str) -> dict[str, int]:
+        """The same as `sizes`, for a thread."""
+        return {meta["path"]: meta["size"] for meta in self._list(below)}
+
     async def sizes(self, below: str) -> dict[str, int]:
         """Bytes of each object below a path, by name."""
-        return {meta["path"]: meta["size"] for meta in await asyncio.to_thread(self._list, below)}
+        return await asyncio.to_thread(self.sizes_now, below)
 
     async def modified_s(self, below: str) -> float:
         """Time of the latest change below a path, by the store's clock; infinite if there is nothing."""

@@ -6,6 +6,7 @@ from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
 from jobs.ledger import LedgerLimits
+from triptych.runtime.addresses import Address
 from triptych.runtime.settings import StageSettings
 
 GIB = 1 << 30
@@ -25,6 +26,20 @@ class Settings(StageSettings):
         "for more than one machine",
     )
     objects: str = Field("jobs", description="place of uploads and results: a folder, or s3://bucket/prefix")
+    preprocess: Address = Field("127.0.0.1:9000", description="address of preprocess, which answers the rows")
+    parallel_parts: int = Field(
+        2, ge=0, description="parts that this process works on at once; 0: it only accepts jobs and streams answers"
+    )
+    lease_s: float = Field(15.0, gt=1, description="a worker that does not renew its lease within that time loses it")
+    predict_timeout_s: float = Field(30.0, gt=0, description="longest time for one request to preprocess")
+    predict_retry_s: float = Field(
+        60.0, ge=0, description="time for which a request to preprocess is tried again; then its part is postponed"
+    )
+    sources: str = Field(
+        "",
+        description="folders and prefixes such as s3://bucket/key, separated by commas, that jobs may read beside "
+        "uploads; none by default",
+    )
     max_jobs: int = Field(100_000, ge=1, description="jobs kept, with those that have ended; more are refused")
     max_parts: int = Field(5_000_000, ge=1, description="parts of one job; a job with more is refused")
     max_document_bytes: int = Field(1 << 20, ge=1, description="largest document of a job")

@@ -24,7 +24,7 @@ from triptych.errors import Internal, InvalidRequest, clipped
 UPLOADS: Final = "uploads"
 SEGMENT_BYTES: Final = 8 << 20
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_COMPLETE: Final = "complete"
+COMPLETE: Final = "complete"
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Uploads:
     async def get(self, name: str) -> Upload:
         """The bytes that are there, 0 for an upload that nobody began. Raises `InvalidRequest`."""
         segments = await self._segments(name)
-        complete = segments.pop(_COMPLETE, None) is not None
+        complete = segments.pop(COMPLETE, None) is not None
         size = 0
         for segment in sorted(segments):
             if int(segment) != size:  # an upload expired while a call continued it
@@ -67,7 +67,7 @@ class Uploads:
         """Names of the objects of a complete upload, in their order. Raises `InvalidRequest`."""
         await self.check_complete(name)
         found = await self._segments(name)
-        return [f"{UPLOADS}/{name}/{segment}" for segment in sorted(found) if segment != _COMPLETE]
+        return [f"{UPLOADS}/{name}/{segment}" for segment in sorted(found) if segment != COMPLETE]
 
     async def _segments(self, name: str) -> dict[str, int]:
         if not _NAME.fullmatch(name):
@@ -122,7 +122,7 @@ class UploadWriter:
         await self._written()
         if complete and not self._upload.complete:
             content = json.dumps({"bytes": self._start}).encode()
-            await self._put(f"{UPLOADS}/{self._upload.name}/{_COMPLETE}", content)
+            await self._put(f"{UPLOADS}/{self._upload.name}/{COMPLETE}", content)
             self._upload = Upload(self._upload.name, self._start, True)
         return self.upload
 

@@ -20,7 +20,14 @@ class Answers:
 
 
 class Work(Protocol):
-    """The work on jobs. Methods raise `InvalidRequest` or `UnknownTarget` for what no other try can mend."""
+    """The work on jobs. `check` is called by the API, the other methods by workers.
+
+    Methods raise `InvalidRequest` or `UnknownTarget` for what no other try can mend.
+    """
+
+    def check(self, document: str) -> None:
+        """Refuse a document before its job is accepted."""
+        ...
 
     async def resolve(self, job: Job) -> tuple[str, int]:
         """Model and version for a job that has none yet; they are kept for all of its parts."""

@@ -29,6 +29,9 @@ class Doubling:
         self.answering = asyncio.Event()
         self.permits: asyncio.Semaphore | None = None  # one for each answer
 
+    def check(self, document: str) -> None:
+        pass
+
     async def resolve(self, job: Job) -> tuple[str, int]:
         if "unknown" in json.loads(job.document):
             raise InvalidRequest("want a model that exists")

@@ -68,9 +68,9 @@ def stubs(channel: aio.Channel, service: ServiceDescriptor) -> dict[str, Any]:
 
 @asynccontextmanager
 async def running_jobs(folder: Path, ledger_url: str, **settings: Any) -> AsyncIterator[RunningJobs]:
-    chosen: dict[str, Any] = {"port": 0, "metrics_port": 0, "drain_s": 0, "grace_s": 5} | settings
+    chosen: dict[str, Any] = {"port": 0, "metrics_port": 0, "drain_s": 0, "grace_s": 5, "parallel_parts": 0} | settings
     config = Settings(ledger=ledger_url, objects=str(folder / "objects"), **chosen)
-    service = await build(config)
+    service = await build(config, Doubling())
     await service.server.open()
     channel = aio.insecure_channel(f"127.0.0.1:{service.server.port}")
     try:

@@ -25,16 +25,20 @@ class JobsServicer:
         ledger: Ledger,
         uploads: Uploads,
         follower: Follower,
+        check: Callable[[str], None],
         *,
         keep_s: float,
         max_uploads: int,
         max_followers: int,
     ) -> None:
+        """`check` raises `InvalidRequest` for a document that no worker could work on."""
         self._ledger, self._uploads, self._follower, self._keep_s = ledger, uploads, follower, keep_s
+        self._check = check
         self._uploading = LastingCalls(max_uploads, "calls upload")
         self._following = LastingCalls(max_followers, "calls follow jobs")
 
     async def submit(self, request: jp.SubmitRequest, _call: Call) -> jp.SubmitReply:
+        self._check(request.document)
         for name in request.uploads:
             await self._uploads.check_complete(name)
         keep_s, deadline_s = request.keep_s or self._keep_s, request.deadline_s or None

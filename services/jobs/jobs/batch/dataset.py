@@ -9,11 +9,11 @@ from jobs.batch.model import PinnedModel
 from jobs.readers.base import ReadOptions
 from jobs.readers.dataset import Dataset
 from jobs.readers.errors import SourceError, SourceUnavailable
-from jobs.readers.sources import SourcePolicy
+from jobs.readers.sources import SourcePolicy, UploadFiles
 from triptych_client import Ask, InvalidColumns, InvalidOptions
 
 
-def open_dataset(model: PinnedModel, policy: SourcePolicy) -> Dataset:
+def open_dataset(model: PinnedModel, policy: SourcePolicy, uploads: UploadFiles | None = None) -> Dataset:
     """The files, with the columns that the model wants. Raises `BatchError`."""
     document = model.document
     options = ReadOptions(
@@ -23,7 +23,14 @@ def open_dataset(model: PinnedModel, policy: SourcePolicy) -> Dataset:
         limits=document.limits,
     )
     try:
-        return Dataset(document.read.uri, options, format=document.read.format, policy=policy, choose=model.columns)
+        return Dataset(
+            document.read.uri,
+            options,
+            format=document.read.format,
+            policy=policy,
+            uploads=uploads,
+            choose=model.columns,
+        )
     except SourceError as error:
         raise (Interrupted if isinstance(error, SourceUnavailable) else BatchError)(str(error)) from error
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -177,11 +177,9 @@ class Write(_DocumentPart):
         return self
 
 
-class BatchDocument(_DocumentPart):
-    """A batch: answer every row of a dataset once, by one version of a model."""
+class Question(_DocumentPart):
+    """The question to every row of a dataset: a model in one version, and the columns of its inputs."""
 
-    api_version: Literal["triptych.dev/v1"]
-    kind: Literal["Batch"]
     model: Annotated[str, Field(min_length=1, max_length=253, description="The model, as in sales_forecast_de.")]
     version: Annotated[
         int | str | None,
@@ -191,7 +189,6 @@ class BatchDocument(_DocumentPart):
             json_schema_extra={"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string"}], "default": None},
         ),
     ] = None
-    home: HomeOptions
     read: Read
     columns: Annotated[
         dict[str, ColumnOrColumns],
@@ -218,10 +215,6 @@ class BatchDocument(_DocumentPart):
         tuple[str, ...],
         Field(strict=False, description="Outputs of BYTES that are written as text. Unset: all bytes stay bytes."),
     ] = ()
-    write: Write
-    parallel_parts: Annotated[
-        int, Field(ge=1, le=64, description="Parts at once. The memory of a run is about three times their bytes.")
-    ] = 2
     limits: ReadLimits = ReadLimits()
 
     @field_validator("version", mode="before")
@@ -241,18 +234,53 @@ class BatchDocument(_DocumentPart):
         return json.dumps(self.model_dump(mode="json", by_alias=True), sort_keys=True, ensure_ascii=False)
 
 
+class BatchDocument(Question):
+    """A batch: answer every row of a dataset once, by one version of a model."""
+
+    api_version: Literal["triptych.dev/v1"]
+    kind: Literal["Batch"]
+    home: HomeOptions
+    write: Write
+    parallel_parts: Annotated[
+        int, Field(ge=1, le=64, description="Parts at once. The memory of a run is about three times their bytes.")
+    ] = 2
+
+
+class JobDocument(Question):
+    """A job: the question alone. The service of jobs has the address of the model, and keeps the answers."""
+
+    api_version: Literal["triptych.dev/v1"]
+    kind: Literal["Job"]
+
+
+D = TypeVar("D", bound=Question)
+
+
 def read_document(path: Path) -> BatchDocument:
     """The document in a file. Raises `DocumentError` with every fault and its line."""
     name = printable_path(path)
     try:
-        values, lines = read_yaml(read_text(path, most=MAX_BYTES), name, "a batch document")
-        return BatchDocument.model_validate(values, by_alias=True, by_name=False)
+        text = read_text(path, most=MAX_BYTES)
     except FileError as error:
         raise DocumentError([f"{name}:{error.line}: {error}"]) from None
+    return _parsed(BatchDocument, text, name, "a batch document")
+
+
+def parse_job(text: str) -> JobDocument:
+    """The document of a job. Raises `DocumentError` with every fault and its line."""
+    if (size := len(text.encode())) > MAX_BYTES:
+        raise DocumentError([f"job:1: want at most {MAX_BYTES} bytes, got {size}"])
+    return _parsed(JobDocument, text, "job", "the document of a job")
+
+
+def _parsed(kind: type[D], text: str, name: str, what: str) -> D:
+    try:
+        values, lines = read_yaml(text, name, what)
+        return kind.model_validate(values, by_alias=True, by_name=False)
     except ContractError as error:
         raise DocumentError(list(error.lines)) from None
     except ValidationError as error:
-        raise DocumentError(list(_faults(error, values, name, lines))) from None
+        raise DocumentError(list(_faults(kind, error, values, name, lines))) from None
 
 
 def document_schema_text() -> str:
@@ -262,7 +290,7 @@ def document_schema_text() -> str:
 
 
 def _faults(
-    error: ValidationError, document: Any, file: str, lines: Mapping[tuple[str | int, ...], int]
+    kind: type[Question], error: ValidationError, document: Any, file: str, lines: Mapping[tuple[str | int, ...], int]
 ) -> Iterator[str]:
     faults = faults_of(error)
     for number, fault in enumerate(faults):
@@ -271,7 +299,7 @@ def _faults(
             return
         where = tuple(part for part in fault["loc"] if not str(part).startswith("("))
         is_unknown = fault["type"] == "extra_forbidden"
-        known = known_fields(BatchDocument, where, document) if is_unknown else ()
+        known = known_fields(kind, where, document) if is_unknown else ()
         place = where
         while place and place not in lines:
             place = place[:-1]

@@ -48,7 +48,7 @@ class Estimate:
 
 def estimate(document: BatchDocument, policy: SourcePolicy, sample_s: float) -> Estimate:
     """Plan a run and ask rows for about `sample_s` seconds. Nothing is written. Raises `BatchError`."""
-    model = pin(document)
+    model = pin(document, document.home)
     dataset = open_dataset(model, policy)
     with model.ask(model.gathered.schema(dataset.schema).names) as ask:
         answers_schema(dataset, model, ask)

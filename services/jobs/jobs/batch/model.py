@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from jobs.batch.columns import GatheredColumns
-from jobs.batch.document import BatchDocument, HomeOptions
+from jobs.batch.document import HomeOptions, Question
 from jobs.batch.errors import BatchError, Interrupted
 from triptych.protocol.metadata import ModelInfo
 from triptych_client import Ask, AskError, RequestFailed, Tls
@@ -24,8 +24,9 @@ CONNECT_S = 10.0
 class PinnedModel:
     """The version that answers all rows of a run, with the digest of its contract."""
 
-    document: BatchDocument
+    document: Question
     info: ModelInfo
+    home: HomeOptions
 
     @property
     def version(self) -> int:
@@ -69,10 +70,10 @@ class PinnedModel:
             inputs |= dict.fromkeys(self.columns_of(tensor.name), kind)
         return named | inputs
 
-    def ask(self, names: Sequence[str]) -> Ask:
-        """The callable that answers rows with these columns."""
-        document, home = self.document, self.document.home
-        inputs = self.input_columns(names) if document.write.inputs else []
+    def ask(self, names: Sequence[str], *, keeps_inputs: bool = False) -> Ask:
+        """The callable that answers rows with these columns, and passes the inputs on, if wanted."""
+        document, home = self.document, self.home
+        inputs = self.input_columns(names) if keeps_inputs else []
         return Ask(
             self.info.name,
             address=home.address or None,
@@ -94,11 +95,11 @@ class PinnedModel:
         )
 
 
-def pin(document: BatchDocument, version: int | None = None) -> PinnedModel:
+def pin(document: Question, options: HomeOptions, version: int | None = None) -> PinnedModel:
     """The model of a document in the version that its alias has now, or in a given one. Raises `BatchError`."""
     wanted = document.version if version is None else version
     try:
-        home = _home(document.home)
+        home = _home(options)
     except AskError as error:
         raise BatchError(str(error)) from None
     try:
@@ -110,7 +111,7 @@ def pin(document: BatchDocument, version: int | None = None) -> PinnedModel:
         home.close()
     if not info.version:
         raise BatchError(f"'{document.model}' is a family of several models; want the name of one, as in a folder")
-    return PinnedModel(document, info)
+    return PinnedModel(document, info, options)
 
 
 def tls_of(home: HomeOptions) -> Tls | None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from jobs.batch.columns import GatheredColumns
 from jobs.batch.errors import BatchError, Interrupted
@@ -30,43 +30,38 @@ class PartCounts:
     bad_rows: int
 
 
-class PartWork:
-    """Answers parts. Any thread may use it; `on_rows` is called with the rows of each batch that was answered."""
+class AnswerWriter(Protocol):
+    """Takes the answers of a part. Files and rows are arrays: the place of each row in the dataset."""
+
+    def write(self, answers: Any, files: Any, rows: Any) -> None:
+        """Add answers of rows."""
+
+    def write_bad(self, files: Any, rows: Any, codes: Sequence[str], texts: Sequence[str]) -> None:
+        """Add rows that could not be read."""
+
+
+class PartRows:
+    """Answers the rows of parts. Any thread may use it; `on_rows` is called with the rows of each answered batch."""
 
     def __init__(
-        self,
-        dataset: Dataset,
-        gathered: GatheredColumns,
-        ask: Ask,
-        answers: Any,
-        folder: RunFolder,
-        on_rows: Callable[[int], None],
+        self, dataset: Dataset, gathered: GatheredColumns, ask: Ask, on_rows: Callable[[int], None] = lambda rows: None
     ) -> None:
-        """`answers` is the schema of the answers."""
-        self._dataset, self._gathered, self._ask, self._answers = dataset, gathered, ask, answers
-        self._folder, self._on_rows = folder, on_rows
+        self._dataset, self._gathered, self._ask, self._on_rows = dataset, gathered, ask, on_rows
         self._is_stopping = threading.Event()
+
+    def fork(self) -> PartRows:
+        """The same for one part, which can be stopped by itself."""
+        return PartRows(self._dataset, self._gathered, self._ask, self._on_rows)
 
     def stop(self) -> None:
         """Let every part end with `RunStopped` at its next batch."""
         self._is_stopping.set()
 
-    def do(self, part: PartSpec, number: int, fence: int) -> PartCounts:
-        """Answer a part. Raises `BatchError` for what the same part will meet again, `Interrupted` and `RunStopped`."""
-        records, errors = self._folder.records_file(number, fence), self._folder.errors_file(number, fence)
-        try:
-            writer = PartWriter(records, errors, self._answers)
-            try:
-                self._answer(part, writer)
-                writer.close()
-            except BaseException:
-                writer.abandon()
-                raise
-        except OSError as error:
-            raise Interrupted(f"{error.filename or records}: cannot be written: {error.strerror or error}") from error
-        return PartCounts(writer.rows, writer.bad_rows)
+    def answer(self, part: PartSpec, writer: AnswerWriter) -> None:
+        """Read, ask and write the rows of a part.
 
-    def _answer(self, part: PartSpec, writer: PartWriter) -> None:
+        Raises `BatchError` for what the same part will meet again, `Interrupted` and `RunStopped`.
+        """
         asked: deque[ReadBatch] = deque()
         try:
             for answers in self._ask.over(self._batches(part, writer, asked)):
@@ -85,7 +80,7 @@ class PartWork:
         except AskError as error:
             raise BatchError(str(error)) from error
 
-    def _batches(self, part: PartSpec, writer: PartWriter, asked: deque[ReadBatch]) -> Iterator[Any]:
+    def _batches(self, part: PartSpec, writer: AnswerWriter, asked: deque[ReadBatch]) -> Iterator[Any]:
         """The rows of a part that can be read; the others are written."""
         for batch in self._dataset.read(part):
             self._check_stop()
@@ -100,3 +95,30 @@ class PartWork:
     def _check_stop(self) -> None:
         if self._is_stopping.is_set():
             raise RunStopped
+
+
+class PartWork:
+    """Answers parts into the files of a run. Any thread may use it."""
+
+    def __init__(self, rows: PartRows, answers: Any, folder: RunFolder) -> None:
+        """`answers` is the schema of the answers."""
+        self._rows, self._answers, self._folder = rows, answers, folder
+
+    def stop(self) -> None:
+        """Let every part end with `RunStopped` at its next batch."""
+        self._rows.stop()
+
+    def do(self, part: PartSpec, number: int, fence: int) -> PartCounts:
+        """Answer a part. Raises `BatchError` for what the same part will meet again, `Interrupted` and `RunStopped`."""
+        records, errors = self._folder.records_file(number, fence), self._folder.errors_file(number, fence)
+        try:
+            writer = PartWriter(records, errors, self._answers)
+            try:
+                self._rows.answer(part, writer)
+                writer.close()
+            except BaseException:
+                writer.abandon()
+                raise
+        except OSError as error:
+            raise Interrupted(f"{error.filename or records}: cannot be written: {error.strerror or error}") from error
+        return PartCounts(writer.rows, writer.bad_rows)

@@ -25,7 +25,7 @@ from jobs.batch.folder import RunFolder
 from jobs.batch.manifest import MAX_FILES, Manifest, now_text, time_text
 from jobs.batch.model import PinnedModel, pin
 from jobs.batch.output import CommittedPart
-from jobs.batch.part_work import PartWork, RunStopped
+from jobs.batch.part_work import PartRows, PartWork, RunStopped
 from jobs.batch.progress import RunProgress
 from jobs.ledger import Claim, Job, JobState, Ledger, LedgerLimits, NewJob, PartKind, PartResult, PartState
 from jobs.readers.dataset import Dataset
@@ -97,7 +97,7 @@ class BatchRun:
         ledger, job = await self._open()
         try:
             await _release_all(ledger, job)
-            model = await asyncio.to_thread(pin, self._document, job.version or None)
+            model = await asyncio.to_thread(pin, self._document, self._document.home, job.version or None)
             return await self._made(ledger, job, model)
         except TriptychError as error:  # of the ledger
             raise Interrupted(str(error)) from error
@@ -138,14 +138,15 @@ class BatchRun:
         if (done := await self._destination.manifest(job.id)) is not None:  # a kill behind the last step
             return done
         dataset = await asyncio.to_thread(open_dataset, model, self._options.policy)
-        ask = model.ask(model.gathered.schema(dataset.schema).names)
+        names = model.gathered.schema(dataset.schema).names
+        ask = model.ask(names, keeps_inputs=self._document.write.inputs)
         try:
             answers = await asyncio.to_thread(answers_schema, dataset, model, ask)
             await self._destination.check_columns(answers)
             plan = await self._planned(ledger, job, model, dataset)
             self._goes_on = True
             self._folder.parts.mkdir(exist_ok=True)
-            self._work = PartWork(dataset, model.gathered, ask, answers, self._folder, self._count)
+            self._work = PartWork(PartRows(dataset, model.gathered, ask, self._count), answers, self._folder)
             self._close = ask.close
             job = await self._answered(ledger, await ledger.get(job.id), plan)
             return await self._finished(ledger, job, model, answers, plan)

@@ -13,7 +13,7 @@ from jobs.readers.base import ReadOptions, checked_schema, read_rows
 from jobs.readers.errors import SourceRefused
 from jobs.readers.parts import FileRef, PartSpec, ReadBatch
 from jobs.readers.registry import format_of, readers
-from jobs.readers.sources import SourcePolicy, Sources
+from jobs.readers.sources import SourcePolicy, Sources, UploadFiles
 
 
 class Dataset:
@@ -29,10 +29,11 @@ class Dataset:
         *,
         format: str = "",
         policy: SourcePolicy | None = None,
+        uploads: UploadFiles | None = None,
         choose: Callable[[Sequence[str]], tuple[str, ...]] | None = None,
     ) -> None:
         """`choose` gives the wanted columns by those of the first file, in place of `options.columns`."""
-        sources = Sources(policy, options.limits.max_files)
+        sources = Sources(policy, options.limits.max_files, uploads)
         self.files: Sequence[FileRef] = sources.find(uris)
         self.format = format or format_of(self.files)
         if self.format not in readers():

@@ -1,6 +1,7 @@
 """Sources: files by path, glob or URI, within what a policy allows, and streams that notice a changed file.
 
-A URI is `s3://bucket/key`, `gs://bucket/key`, `file:///path` or a plain path. The last parts may have `*`, `?` and
+A URI is `s3://bucket/key`, `gs://bucket/key`, `file:///path` or a plain path, and for a job `upload://name`. The last
+parts may have `*`, `?` and
 `[...]`; `**` is any number of folders. A folder, or a key that ends with a slash, stands for all files below it.
 Files whose name begins with `.` or `_` are left out, as Spark and Hive do.
 """
@@ -17,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
-from typing import IO, Any, Final
+from typing import IO, Any, Final, Protocol
 
 from obstore.exceptions import BaseError, PreconditionError
 from obstore.store import GCSStore, S3Store
@@ -27,6 +28,7 @@ from jobs.readers.parts import FileRef
 from triptych.contract.reading.files import cause, is_within, resolved
 
 SCHEMES: Final = ("file", "s3", "gs")
+UPLOAD: Final = "upload"  # for jobs
 BUFFER_BYTES: Final = 1 << 20  # of one ranged download
 PAGE_OBJECTS: Final = 1000
 CONNECT_S, SILENCE_S, RETRY_S, RETRIES = 5, 30, 10, 3
@@ -64,19 +66,31 @@ class SourcePolicy:
             raise SourceRefused(uri, f"lies outside of what may be read: {', '.join(self.prefixes)}")
 
 
+class UploadFiles(Protocol):
+    """Uploads as files. Methods raise `SourceError`."""
+
+    def find(self, uri: str) -> FileRef:
+        """The file of `upload://name`."""
+
+    def open(self, file: FileRef) -> io.RawIOBase:
+        """A seekable stream of it."""
+
+
 class Sources:
     """Finds and opens the files of a run."""
 
-    def __init__(self, policy: SourcePolicy | None = None, max_files: int = 100_000) -> None:
-        self.policy, self.max_files = policy or SourcePolicy(), max_files
+    def __init__(
+        self, policy: SourcePolicy | None = None, max_files: int = 100_000, uploads: UploadFiles | None = None
+    ) -> None:
+        self.policy, self.max_files, self._uploads = policy or SourcePolicy(), max_files, uploads
 
     def find(self, uris: Sequence[str]) -> list[FileRef]:
         """The files of these URIs in the order of their names, each once. Raises `SourceError`; none is an error."""
         found: dict[str, FileRef] = {}
         for uri in uris:
             self.policy.check_scheme(uri)
-            files, is_empty = self._local(uri) if scheme_of(uri) == "file" else self._objects(uri), True
-            for file in files:
+            is_empty = True
+            for file in self._files(uri):
                 found[file.uri], is_empty = file, False
                 if len(found) > self.max_files:
                     raise SourceRefused(uri, f"more than {self.max_files} files (limits.maxFiles)")
@@ -84,10 +98,20 @@ class Sources:
                 raise SourceRefused(uri, "no file is there")
         return list(found.values())
 
+    def _files(self, uri: str) -> Iterator[FileRef]:
+        scheme = scheme_of(uri)
+        if scheme == UPLOAD and self._uploads is not None:
+            return iter([self._uploads.find(uri)])
+        return self._local(uri) if scheme == "file" else self._objects(uri)
+
     @contextmanager
     def open(self, file: FileRef) -> Iterator[IO[bytes]]:
         """A seekable stream of the planned content. Raises `SourceChanged` at its start and at its end."""
         self.policy.check_scheme(file.uri)
+        if scheme_of(file.uri) == UPLOAD and self._uploads is not None:
+            with io.BufferedReader(self._uploads.open(file), BUFFER_BYTES) as buffered:
+                yield buffered
+            return
         if scheme_of(file.uri) != "file":
             self.policy.check_object(file.uri)
             with io.BufferedReader(_ObjectStream(file), BUFFER_BYTES) as buffered:

@@ -1,0 +1,91 @@
+"""Uploads as files that a reader can seek in, whichever worker reads them."""
+
+from __future__ import annotations
+
+import io
+import os
+from bisect import bisect_right
+from collections.abc import Sequence
+from typing import Any, Final
+
+from jobs.objects import Objects
+from jobs.readers.errors import SourceChanged, SourceRefused, SourceUnavailable
+from jobs.readers.parts import FileRef
+from jobs.uploads import COMPLETE, UPLOADS
+from triptych.errors import Unavailable
+
+PREFIX: Final = "upload://"
+STAMP: Final = "upload"  # a complete upload never changes
+
+
+class StoredUploads:
+    """Complete uploads by their URI. Methods raise `SourceError`."""
+
+    def __init__(self, objects: Objects) -> None:
+        self._objects = objects
+
+    def find(self, uri: str) -> FileRef:
+        """The file of `upload://name`."""
+        segments = self._segments(uri)
+        return FileRef(uri, sum(size for _, size in segments), STAMP)
+
+    def open(self, file: FileRef) -> io.RawIOBase:
+        """A seekable stream of the planned content."""
+        segments = self._segments(file.uri)
+        if sum(size for _, size in segments) != file.size_bytes:
+            raise SourceChanged(file.uri, "has lost some of its bytes since the plan")
+        return _SegmentStream(self._objects, file, segments)
+
+    def _segments(self, uri: str) -> Sequence[tuple[str, int]]:
+        """Names and sizes of the segments in their order."""
+        name = uri.removeprefix(PREFIX)
+        if not name or "/" in name or name in (".", ".."):
+            raise SourceRefused(uri, f"want {PREFIX} and the name of an upload")
+        try:
+            sizes = self._objects.sizes_now(f"{UPLOADS}/{name}")
+        except Unavailable as error:
+            raise SourceUnavailable(uri, str(error)) from error
+        if f"{UPLOADS}/{name}/{COMPLETE}" not in sizes:
+            raise SourceRefused(uri, "there is no complete upload of that name; it may have expired")
+        return sorted((each, size) for each, size in sizes.items() if not each.endswith(f"/{COMPLETE}"))
+
+
+class _SegmentStream(io.RawIOBase):
+    """Reads the segments of an upload as one file."""
+
+    def __init__(self, objects: Objects, file: FileRef, segments: Sequence[tuple[str, int]]) -> None:
+        self._objects, self._file, self._segments, self._at = objects, file, segments, 0
+        self._starts = [0]
+        for _, size in segments:
+            self._starts.append(self._starts[-1] + size)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._file.size_bytes}[whence]
+        self._at = max(0, base + offset)
+        return self._at
+
+    def readinto(self, into: Any) -> int:
+        if self._at >= self._file.size_bytes:
+            return 0
+        number = bisect_right(self._starts, self._at) - 1
+        name, size = self._segments[number]
+        start = self._at - self._starts[number]
+        end = min(size, start + len(into))
+        try:
+            data = self._objects.read_range(name, start, end)
+        except FileNotFoundError:
+            raise SourceChanged(self._file.uri, "has expired since the plan") from None
+        except Unavailable as error:
+            raise SourceUnavailable(self._file.uri, str(error)) from error
+        into[: len(data)] = data
+        self._at += len(data)
+        return len(data)
