@@ -177,7 +177,7 @@ class Write(_DocumentPart):
         return self
 
 
-class Question(_DocumentPart):
+class DatasetQuestion(_DocumentPart):
     """The question to every row of a dataset: a model in one version, and the columns of its inputs."""
 
     model: Annotated[str, Field(min_length=1, max_length=253, description="The model, as in sales_forecast_de.")]
@@ -234,7 +234,7 @@ class Question(_DocumentPart):
         return json.dumps(self.model_dump(mode="json", by_alias=True), sort_keys=True, ensure_ascii=False)
 
 
-class BatchDocument(Question):
+class BatchDocument(DatasetQuestion):
     """A batch: answer every row of a dataset once, by one version of a model."""
 
     api_version: Literal["triptych.dev/v1"]
@@ -246,14 +246,14 @@ class BatchDocument(Question):
     ] = 2
 
 
-class JobDocument(Question):
+class JobDocument(DatasetQuestion):
     """A job: the question alone. The service of jobs has the address of the model, and keeps the answers."""
 
     api_version: Literal["triptych.dev/v1"]
     kind: Literal["Job"]
 
 
-D = TypeVar("D", bound=Question)
+D = TypeVar("D", bound=DatasetQuestion)
 
 
 def read_document(path: Path) -> BatchDocument:
@@ -290,18 +290,23 @@ def document_schema_text() -> str:
 
 
 def _faults(
-    kind: type[Question], error: ValidationError, document: Any, file: str, lines: Mapping[tuple[str | int, ...], int]
+    kind: type[DatasetQuestion],
+    error: ValidationError,
+    document: Any,
+    file: str,
+    lines: Mapping[tuple[str | int, ...], int],
 ) -> Iterator[str]:
-    faults = faults_of(error)
-    for number, fault in enumerate(faults):
-        if number == MAX_FAULTS:
-            yield f"{file}:1: and {len(faults) - number} more faults"
-            return
+    faults, found = faults_of(error), list[tuple[int, str]]()
+    for fault in faults:
         where = tuple(part for part in fault["loc"] if not str(part).startswith("("))
         is_unknown = fault["type"] == "extra_forbidden"
         known = known_fields(kind, where, document) if is_unknown else ()
         place = where
         while place and place not in lines:
             place = place[:-1]
-        field = f"{spell(where)}: " if where else ""
-        yield escaped(clipped(f"{file}:{lines.get(place, 1)}: {field}{sentence(fault, known)}", MAX_FAULT))
+        line, field = lines.get(place, 1), f"{spell(where)}: " if where else ""
+        found.append((line, escaped(clipped(f"{file}:{line}: {field}{sentence(fault, known)}", MAX_FAULT))))
+    found.sort(key=lambda each: each[0])
+    yield from (text for _, text in found[:MAX_FAULTS])
+    if len(found) > MAX_FAULTS:
+        yield f"{file}:1: and {len(found) - MAX_FAULTS} more faults"

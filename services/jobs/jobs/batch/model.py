@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from jobs.batch.columns import GatheredColumns
-from jobs.batch.document import HomeOptions, Question
+from jobs.batch.document import DatasetQuestion, HomeOptions
 from jobs.batch.errors import BatchError, Interrupted
 from triptych.protocol.metadata import ModelInfo
 from triptych_client import Ask, AskError, RequestFailed, Tls
@@ -24,7 +24,7 @@ CONNECT_S = 10.0
 class PinnedModel:
     """The version that answers all rows of a run, with the digest of its contract."""
 
-    document: Question
+    document: DatasetQuestion
     info: ModelInfo
     home: HomeOptions
 
@@ -95,7 +95,7 @@ class PinnedModel:
         )
 
 
-def pin(document: Question, options: HomeOptions, version: int | None = None) -> PinnedModel:
+def pin(document: DatasetQuestion, options: HomeOptions, version: int | None = None) -> PinnedModel:
     """The model of a document in the version that its alias has now, or in a given one. Raises `BatchError`."""
     wanted = document.version if version is None else version
     try:
