@@ -9,7 +9,7 @@ import subprocess
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -163,7 +163,8 @@ def test_of_too_many_handshakes_the_oldest_ends_and_callers_are_served(tmp_path:
             with grpc.secure_channel(stage.part.address, trusted) as fresh:
                 assert ScriptedStage("http2", stage.part, fresh).infer(timeout=30)
             assert descriptors(stage) < before + MANY // 2  # after their time of 10 s in any case
-            assert halves[0].recv(1) == b""
+            with suppress(ConnectionResetError):  # as the system ends it, where bytes were unread
+                assert halves[0].recv(1) == b""
         assert log_size(tmp_path) < 20_000
 
 
