@@ -4,7 +4,7 @@
 
 Three processes work off jobs, in an empty ledger and a folder of objects. Each carries a bomb: at its point it ends
 itself by SIGKILL, or stops itself by SIGSTOP and is continued after its lease has run out. The exit status is 1 if a
-row was lost, doubled or mixed, or if a point was never reached.
+row was lost, doubled or mixed, or if a point was never reached in 200 kills; fewer may miss one by chance.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ WORKERS: Final = 3
 LEASE_S: Final = 1.0
 PARTS, ROWS = 12, 3
 LIVE_JOBS = 6
+ENOUGH_KILLS = 200  # to reach each point
 POINTS: Final = (
     "planning",  # some parts are added, and others are not
     "claimed",  # the part is leased, and nothing done
@@ -296,7 +297,7 @@ def run(url: str, folder: str, kills: int, seed: int) -> int:
     print(f"{bangs.total()} times in {time.monotonic() - started_s:.0f} s: {dict(sorted(bangs.items()))}")
     missing = [point for point in POINTS if not any(bang.startswith(f"{point} ") for bang in bangs)]
     print("".join(f"never reached: {point}\n" for point in missing), end="")
-    return status or int(bool(missing))
+    return status or int(bool(missing) and bangs.total() >= ENOUGH_KILLS)
 
 
 async def create(url: str) -> None:
