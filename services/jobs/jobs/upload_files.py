@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import io
-import os
 from bisect import bisect_right
 from collections.abc import Sequence
-from typing import Any, Final
+from itertools import accumulate
+from typing import Final
 
 from jobs.objects import Objects
 from jobs.readers.errors import SourceChanged, SourceRefused, SourceUnavailable
 from jobs.readers.parts import FileRef
+from jobs.readers.sources import RangeStream
 from jobs.uploads import COMPLETE, UPLOADS
 from triptych.errors import Unavailable
 
@@ -50,42 +51,21 @@ class StoredUploads:
         return sorted((each, size) for each, size in sizes.items() if not each.endswith(f"/{COMPLETE}"))
 
 
-class _SegmentStream(io.RawIOBase):
+class _SegmentStream(RangeStream):
     """Reads the segments of an upload as one file."""
 
     def __init__(self, objects: Objects, file: FileRef, segments: Sequence[tuple[str, int]]) -> None:
-        self._objects, self._file, self._segments, self._at = objects, file, segments, 0
-        self._starts = [0]
-        for _, size in segments:
-            self._starts.append(self._starts[-1] + size)
+        super().__init__(file)
+        self._objects, self._segments = objects, segments
+        self._starts = list(accumulate((size for _, size in segments), initial=0))
 
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._file.size_bytes}[whence]
-        self._at = max(0, base + offset)
-        return self._at
-
-    def readinto(self, into: Any) -> int:
-        if self._at >= self._file.size_bytes:
-            return 0
-        number = bisect_right(self._starts, self._at) - 1
+    def read_range(self, start: int, end: int) -> bytes:
+        number = bisect_right(self._starts, start) - 1
         name, size = self._segments[number]
-        start = self._at - self._starts[number]
-        end = min(size, start + len(into))
+        begin = self._starts[number]
         try:
-            data = self._objects.read_range(name, start, end)
+            return self._objects.read_range(name, start - begin, min(size, end - begin))
         except FileNotFoundError:
-            raise SourceChanged(self._file.uri, "has expired since the plan") from None
+            raise SourceChanged(self.file.uri, "has expired since the plan") from None
         except Unavailable as error:
-            raise SourceUnavailable(self._file.uri, str(error)) from error
-        into[: len(data)] = data
-        self._at += len(data)
-        return len(data)
+            raise SourceUnavailable(self.file.uri, str(error)) from error

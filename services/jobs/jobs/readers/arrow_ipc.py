@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 
-from jobs.readers.base import Reader, batches_of
+from jobs.readers.base import Reader, batches_of, parts_of_groups
 from jobs.readers.errors import SourceError, SourceRefused, first_line
 from jobs.readers.parts import FileRef, PartSpec, ReadBatch
 
@@ -19,22 +19,6 @@ class _ArrowReader(Reader):
     def schema(self, file: FileRef) -> Any:
         with self._open(file) as opened:
             return opened.schema.remove_metadata()
-
-    def _parts(self, file: FileRef, counts: Iterator[tuple[int, int, int]]) -> Iterator[PartSpec]:
-        """Parts of whole messages, or of rows of one. `counts` has number, rows and bytes of each message."""
-        first_row, limits = 0, self.limits
-        for number, rows, size_bytes in counts:
-            if size_bytes > limits.max_row_group_bytes:
-                text = f"{size_bytes} bytes, over {limits.max_row_group_bytes} (limits.maxRowGroupBytes)"
-                raise SourceRefused(file.uri, text, f"record batch {number}")
-            pieces = max(-(-size_bytes // limits.part_bytes), -(-rows // limits.part_rows), 1)
-            each = max(1, -(-rows // pieces))
-            for start in range(0, rows, each):
-                count = min(each, rows - start)
-                yield PartSpec(
-                    self.name, (file,), [number, start], first_row + start, count, size_bytes * count // rows
-                )
-            first_row += rows
 
     def _rows(self, batch: Any, part: PartSpec, schema: Any) -> Iterator[ReadBatch]:
         """The rows of a part of its message, in small batches that do not share its buffers."""
@@ -71,7 +55,7 @@ class ArrowFileReader(_ArrowReader):
     def parts(self, files: Sequence[FileRef]) -> Iterator[PartSpec]:
         for file in files:
             with self._open(file) as opened:
-                yield from self._parts(file, self._counts(file, opened))
+                yield from parts_of_groups(self, file, self._counts(file, opened), "record batch")
 
     def read(self, part: PartSpec, schema: Any) -> Iterator[ReadBatch]:
         with self._open(part.files[0]) as opened:
@@ -99,7 +83,7 @@ class ArrowStreamReader(_ArrowReader):
         for file in files:
             with self._open(file) as opened:
                 counts = ((at, batch.num_rows, batch.get_total_buffer_size()) for at, batch in enumerate(opened))
-                yield from self._parts(file, counts)
+                yield from parts_of_groups(self, file, counts, "record batch")
 
     def read(self, part: PartSpec, schema: Any) -> Iterator[ReadBatch]:
         with self._open(part.files[0]) as opened:

@@ -95,6 +95,26 @@ def _wanted(reader: Reader, file: FileRef, schema: Any) -> Any:
     return pa.schema([schema.field(name) for name in reader.options.columns])
 
 
+def parts_of_groups(
+    reader: Reader, file: FileRef, counts: Iterator[tuple[int, int, int]], noun: str
+) -> Iterator[PartSpec]:
+    """Parts of whole groups of rows, or of rows of one; their position is the group and the row in it.
+
+    `counts` has number, rows and bytes of each group, which is a `noun` in the error. Raises `SourceRefused`.
+    """
+    first_row, limits = 0, reader.limits
+    for number, rows, size_bytes in counts:
+        if size_bytes > limits.max_row_group_bytes:
+            text = f"{size_bytes} bytes, over {limits.max_row_group_bytes} (limits.maxRowGroupBytes)"
+            raise SourceRefused(file.uri, text, f"{noun} {number}")
+        pieces = max(-(-size_bytes // limits.part_bytes), -(-rows // limits.part_rows), 1)
+        each = max(1, -(-rows // pieces))
+        for start in range(0, rows, each):
+            count = min(each, rows - start)
+            yield PartSpec(reader.name, (file,), [number, start], first_row + start, count, size_bytes * count // rows)
+        first_row += rows
+
+
 def batches_of(data: Any, batch_bytes: int, first_row: int = 0) -> Iterator[ReadBatch]:
     """A table or record batch in slices of about `batch_bytes`; its rows have the numbers from `first_row`."""
     for batch in data.to_batches() if isinstance(data, pa.Table) else [data]:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jobs.readers.base import Reader, batches_of
+from jobs.readers.base import Reader, batches_of, parts_of_groups
 from jobs.readers.errors import SourceError, SourceRefused, first_line
 from jobs.readers.parts import FileRef, PartSpec, ReadBatch
 
@@ -31,24 +31,9 @@ class ParquetReader(Reader):
     def parts(self, files: Sequence[FileRef]) -> Iterator[PartSpec]:
         for file in files:
             with self._open(file) as opened:
-                yield from self._parts_of(file, opened.metadata)
-
-    def _parts_of(self, file: FileRef, metadata: Any) -> Iterator[PartSpec]:
-        first_row, limits = 0, self.limits
-        for number in range(metadata.num_row_groups):
-            group = metadata.row_group(number)
-            rows, size_bytes = group.num_rows, group.total_byte_size
-            if size_bytes > limits.max_row_group_bytes:
-                text = f"{size_bytes} bytes, over {limits.max_row_group_bytes} (limits.maxRowGroupBytes)"
-                raise SourceRefused(file.uri, text, f"row group {number}")
-            pieces = max(-(-size_bytes // limits.part_bytes), -(-rows // limits.part_rows), 1)
-            each = max(1, -(-rows // pieces))
-            for start in range(0, rows, each):
-                count = min(each, rows - start)
-                yield PartSpec(
-                    self.name, (file,), [number, start], first_row + start, count, size_bytes * count // rows
-                )
-            first_row += rows
+                groups = map(opened.metadata.row_group, range(opened.metadata.num_row_groups))
+                counts = ((number, group.num_rows, group.total_byte_size) for number, group in enumerate(groups))
+                yield from parts_of_groups(self, file, counts, "row group")
 
     def read(self, part: PartSpec, schema: Any) -> Iterator[ReadBatch]:
         (number, start), stop = part.position, part.position[1] + (part.rows or 0)

@@ -13,6 +13,7 @@ import io
 import os
 import re
 import stat
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -192,15 +193,15 @@ class Sources:
         return FileRef(uri, meta["size"], stamp)
 
 
-class _ObjectStream(io.RawIOBase):
-    """Reads one object by ranges, each on the condition that its etag is that of the plan."""
+class RangeStream(io.RawIOBase, ABC):
+    """A seekable stream of a file that is read by ranges."""
 
     def __init__(self, file: FileRef) -> None:
-        scheme, bucket, self._key = split_object(file.uri)
-        self._store, self._file, self._at = store_of(scheme, bucket), file, 0
-        tag = file.stamp.removeprefix("etag:")
-        is_strong = file.stamp.startswith("etag:") and not tag.startswith("W/")
-        self._condition: Any = {"if_match": f'"{tag}"'} if is_strong else {}
+        self.file, self._at = file, 0
+
+    @abstractmethod
+    def read_range(self, start: int, end: int) -> bytes:
+        """Bytes from `start` on, at least one and none behind `end`. Raises `SourceError`."""
 
     def readable(self) -> bool:
         return True
@@ -212,26 +213,41 @@ class _ObjectStream(io.RawIOBase):
         return self._at
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._file.size_bytes}[whence]
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self.file.size_bytes}[whence]
         self._at = max(0, base + offset)
         return self._at
 
     def readinto(self, into: Any) -> int:
-        end = min(self._at + len(into), self._file.size_bytes)
+        end = min(self._at + len(into), self.file.size_bytes)
         if end <= self._at:
             return 0
-        try:
-            answer = self._store.get(self._key, options={**self._condition, "range": (self._at, end)})
-            if answer.meta["size"] != self._file.size_bytes:
-                raise SourceChanged(self._file.uri, "has changed since the plan; plan the run anew")
-            data = memoryview(answer.bytes())
-        except (FileNotFoundError, PreconditionError):
-            raise SourceChanged(self._file.uri, "has changed since the plan; plan the run anew") from None
-        except (BaseError, ValueError, TypeError) as error:
-            raise SourceUnavailable(self._file.uri, f"cannot be read: {first_line(error)}") from error
+        data = self.read_range(self._at, end)
         into[: len(data)] = data
         self._at += len(data)
         return len(data)
+
+
+class _ObjectStream(RangeStream):
+    """Reads one object, each range on the condition that its etag is that of the plan."""
+
+    def __init__(self, file: FileRef) -> None:
+        super().__init__(file)
+        scheme, bucket, self._key = split_object(file.uri)
+        self._store = store_of(scheme, bucket)
+        tag = file.stamp.removeprefix("etag:")
+        is_strong = file.stamp.startswith("etag:") and not tag.startswith("W/")
+        self._condition: Any = {"if_match": f'"{tag}"'} if is_strong else {}
+
+    def read_range(self, start: int, end: int) -> bytes:
+        try:
+            answer = self._store.get(self._key, options={**self._condition, "range": (start, end)})
+            if answer.meta["size"] != self.file.size_bytes:
+                raise SourceChanged(self.file.uri, "has changed since the plan; plan the run anew")
+            return bytes(answer.bytes())
+        except (FileNotFoundError, PreconditionError):
+            raise SourceChanged(self.file.uri, "has changed since the plan; plan the run anew") from None
+        except (BaseError, ValueError, TypeError) as error:
+            raise SourceUnavailable(self.file.uri, f"cannot be read: {first_line(error)}") from error
 
 
 def scheme_of(uri: str) -> str:
