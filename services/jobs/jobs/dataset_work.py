@@ -51,7 +51,7 @@ class DatasetWork:
     def __init__(self, home: HomeOptions, policy: SourcePolicy, uploads: UploadFiles) -> None:
         self._home, self._policy, self._uploads = home, policy, uploads
         self._open: OrderedDict[str, OpenJob] = OrderedDict()  # the last used last
-        self._opening = threading.Lock()
+        self._lock = threading.Lock()
 
     def check(self, document: str) -> None:
         """Refuse a document with all its faults, and the line of each."""
@@ -90,14 +90,18 @@ class DatasetWork:
             self._open.popitem()[1].ask.close()
 
     def _opened(self, job: Job) -> OpenJob:
-        with self._opening:
+        with self._lock:
             found = self._open.get(job.id)
-            if found is None:
-                found = self._open[job.id] = self._made(job)
-                if len(self._open) > OPEN_JOBS:  # not closed: a part may still be in work
-                    self._open.popitem(last=False)
+        if found is None:
+            found = self._made(job)  # without the lock: its files may be slow, and other jobs do not wait for them
+        with self._lock:
+            kept = self._open.setdefault(job.id, found)
             self._open.move_to_end(job.id)
-            return found
+            if len(self._open) > OPEN_JOBS:  # not closed: a part may still be in work
+                self._open.popitem(last=False)
+        if kept is not found:
+            found.ask.close()
+        return kept
 
     def _made(self, job: Job) -> OpenJob:
         model = pin(parse_job(job.document), self._home, job.version)

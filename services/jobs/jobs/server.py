@@ -35,7 +35,7 @@ class JobsService:
     """The service, built and not yet started."""
 
     def __init__(self, settings: Settings, ledger: Ledger, objects: Objects, work: Work) -> None:
-        self._settings, self._ledger, self._objects = settings, ledger, objects
+        self._settings, self._ledger, self._objects, self._work = settings, ledger, objects, work
         options = WorkerOptions(lease_s=settings.lease_s, parallel=settings.parallel_parts, expire_s=0)
         self._worker = PartWorker(ledger, objects, work, options) if settings.parallel_parts else None
         self._tracing = tracing("jobs", settings.otlp_endpoint)
@@ -78,6 +78,7 @@ class JobsService:
         if self._working is not None:
             await asyncio.wait({self._working}, timeout=RELEASE_S)
             self._working.cancel()
+        self._work.close()
         await self._ledger.close()
         self._tracing.close()
 

@@ -29,6 +29,10 @@ class Work(Protocol):
         """Refuse a document before its job is accepted."""
         ...
 
+    def close(self) -> None:
+        """Close connections, after the last part has ended."""
+        ...
+
     async def resolve(self, job: Job) -> tuple[str, int]:
         """Model and version for a job that has none yet; they are kept for all of its parts."""
         ...

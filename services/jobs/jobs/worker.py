@@ -9,7 +9,7 @@ import socket
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from jobs.expiry import expire
@@ -114,7 +114,7 @@ class PartWorker:
                 await self._ledger.release(claim)
                 return
             seconds = time.monotonic() - started_s
-            committed = await self._ledger.commit(claim, _timed(result, seconds))
+            committed = await self._ledger.commit(claim, replace(result, seconds=seconds))
             log.debug("part committed" if committed else "part was late", extra=about | {"seconds": seconds})
 
     async def _while_leased(self, claim: Claim) -> PartResult | None:
@@ -196,7 +196,3 @@ class PartWorker:
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._stopping.wait()
-
-
-def _timed(result: PartResult, seconds: float) -> PartResult:
-    return PartResult(result.object, result.rows, result.bad_rows, seconds, result.summary)

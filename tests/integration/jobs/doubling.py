@@ -32,6 +32,9 @@ class Doubling:
     def check(self, document: str) -> None:
         pass
 
+    def close(self) -> None:
+        pass
+
     async def resolve(self, job: Job) -> tuple[str, int]:
         if "unknown" in json.loads(job.document):
             raise InvalidRequest("want a model that exists")

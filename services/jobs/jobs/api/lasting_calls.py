@@ -1,4 +1,4 @@
-"""LastingCalls for calls that last: a limit on how many there are at once."""
+"""Calls that last: a limit on how many there are at once."""
 
 from __future__ import annotations
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 
 from jobs.api.follow import Follower
+from jobs.api.lasting_calls import LastingCalls
 from jobs.api.operations import PREFIX, job_id
-from jobs.api.slots import LastingCalls
 from jobs.ledger import Ledger, NewJob
 from jobs.uploads import Upload, Uploads
 from triptych.errors import InvalidRequest
