@@ -7,6 +7,7 @@ import socket
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from local.errors import LocalError
 
@@ -63,8 +64,10 @@ class Endpoint:
 Endpoints = dict[str, Endpoint]
 
 
-def from_environment(variables: Mapping[str, str]) -> Endpoints:
-    """Apply PREPROCESS_PORT and its like to the defaults. Raises `LocalError`."""
+def from_environment(
+    variables: Mapping[str, str], ports: Mapping[str, tuple[int, int]] = MappingProxyType(DEFAULT_PORTS)
+) -> Endpoints:
+    """Apply PREPROCESS_PORT and its like to the defaults, `ports`. Raises `LocalError`."""
     return {
         component: Endpoint(
             component,
@@ -72,7 +75,7 @@ def from_environment(variables: Mapping[str, str]) -> Endpoints:
             _port(variables, f"{component.upper()}_PORT", port),
             _port(variables, f"{component.upper()}_METRICS_PORT", metrics_port, lowest=0),
         )
-        for component, (port, metrics_port) in DEFAULT_PORTS.items()
+        for component, (port, metrics_port) in ports.items()
     }
 
 

@@ -18,12 +18,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from local.endpoints import Endpoint, check_free
+from local.endpoints import check_free, from_environment
 from local.errors import LocalError
 from local.health import stage_is_ready
 from local.server_process import ServerProcess
 from triptych.protocol import jobs_pb2 as jp
 
+PORTS = {"jobs": (9003, 9103)}
 READY_S, ANSWER_S, STOP_S, POLL_S = 30.0, 120.0, 30.0, 0.05
 ROWS, PART_ROWS, PIECE_BYTES = 4_000, 1_000, 256 << 10
 DOCUMENT = f"""\
@@ -39,12 +40,7 @@ limits: {{partRows: {PART_ROWS}}}
 @contextmanager
 def running_jobs(preprocess: str, run_folder: Path) -> Iterator[ServerProcess]:
     """The service in front of a running stack, with its ledger and objects in the run's folder. Raises `LocalError`."""
-    endpoint = Endpoint(
-        "jobs",
-        os.environ.get("JOBS_HOST", "127.0.0.1"),
-        int(os.environ.get("JOBS_PORT", "9003")),
-        int(os.environ.get("JOBS_METRICS_PORT", "9103")),
-    )
+    endpoint = from_environment(os.environ, PORTS)["jobs"]
     check_free([endpoint])
     variables = {
         **os.environ,

@@ -30,7 +30,7 @@ class Pipeline:
         self._settings, self._transform, self._predictors = settings, transform, predictors
         self._inline_bytes, self._max_wait_share = settings.inline_bytes, settings.max_wait_share
         self._batcher = Batcher[InferenceRequest, InferenceResult](executor.execute, self._limits)
-        self._preparing: Counter[tuple[str, int, bool]] = Counter()  # large requests by `_version_of`
+        self._preparing: Counter[tuple[str, int, bool]] = Counter()  # large requests by `_batch_group`
         self._in_flight_bytes = InFlightBytes(settings.max_bytes_in_flight)
         self._background_bytes = InFlightBytes(int(settings.background_share * settings.max_bytes_in_flight))
         self._background = BackgroundSlots(
@@ -81,7 +81,7 @@ class Pipeline:
 
     async def _prepare(self, request: InferenceRequest, work_bytes: int) -> tuple[InferenceRequest, int]:
         """Returns the request with the model's inputs, and how many bytes these are."""
-        call, version = request.call, _version_of(request)
+        call, version = request.call, _batch_group(request)
         call.check_wait_budget(self._transform.wait_s, self._max_wait_share, "a thread that prepares it")
         self._preparing[version] += 1
         try:
@@ -103,7 +103,7 @@ class Pipeline:
 
     def _linger_s(self, request: InferenceRequest, prepared_s: float) -> float:
         """Time to wait for requests of the version in preparation: as long again as the preparation, by default."""
-        if not self._preparing[_version_of(request)]:
+        if not self._preparing[_batch_group(request)]:
             return 0.0
         settings = self._settings
         return min(prepared_s * settings.batch_linger_share, request.call.remaining_s() * settings.max_wait_share)
@@ -147,7 +147,7 @@ class Pipeline:
         return slots
 
 
-def _version_of(request: InferenceRequest) -> tuple[str, int, bool]:
+def _batch_group(request: InferenceRequest) -> tuple[str, int, bool]:
     """Model, version and whether it is in the background: requests that may be in one batch."""
     return request.target.model, request.target.version, request.is_background
 

@@ -101,7 +101,8 @@ class Settings(StageSettings):
         0.5,
         gt=0,
         le=1,
-        description="share of the requests and of the bytes in flight beyond which background requests are refused",
+        description="background requests are refused if more requests than this share of the limit are in flight, or "
+        "if they themselves have more than this share of the bytes",
     )
     max_batch_bytes: int = Field(4 * MIB, ge=1, description="most bytes of requests in one batch")
     max_wait_share: float = Field(
