@@ -200,12 +200,16 @@ async def test_part_that_kills_its_workers_fails_the_job(start: StartLedger) -> 
     assert job.error == "part 1 failed 2 times, at last: its worker did not renew the lease"
 
 
-async def test_cancelled_job_takes_no_commit(ledger: Ledger) -> None:
+async def test_cancelled_job_takes_nothing_from_a_lease(ledger: Ledger) -> None:
     job = await planned(ledger, 2)
     assert await ledger.commit(await claimed(ledger), PartResult())
     claim = await claimed(ledger)
     assert (await ledger.cancel(job.id)).state is JobState.CANCELLED
     assert not await ledger.renew(claim, LEASE_S)
+    assert not await ledger.fail(claim, "a fault")
+    assert not await ledger.fail(claim, "a fault", final=True)
+    assert not await ledger.postpone(claim, "later", 1.0)
+    assert not await ledger.release(claim)
     assert not await ledger.commit(claim, PartResult())
     assert await ledger.claim("w", LEASE_S) is None
     job = await ledger.cancel(job.id)  # again: no change

@@ -301,9 +301,8 @@ class Ledger:
     @completed
     async def renew(self, claim: Claim, lease_s: float) -> bool:
         """Extend a lease that is in force. False if it is not, or if the job has ended: stop the work then."""
-        live = select(jobs.c.id).where(jobs.c.id == claim.job.id, live_jobs).exists()
         async with self._writing() as transaction:
-            extended = update(parts).where(transaction.in_force(claim), live)
+            extended = update(parts).where(transaction.in_force(claim))
             return bool(await transaction.changed(extended.values(claimable_s=self._database.now + lease_s)))
 
     @completed
@@ -337,12 +336,18 @@ class Ledger:
         return True
 
     async def release(self, claim: Claim) -> bool:
-        """Return a part that was not finished: it is free at once, and the try does not count."""
+        """Return a part that was not finished: it is free at once, and the try does not count.
+
+        False if the lease is not in force.
+        """
         return await self.postpone(claim, "", 0.0)
 
     @completed
     async def postpone(self, claim: Claim, error: str, after_s: float) -> bool:
-        """Return a part whose work cannot be done now, for a reason outside of it. The try does not count."""
+        """Return a part whose work cannot be done now, for a reason outside of it. The try does not count.
+
+        False if the lease is not in force.
+        """
         values = {
             "state": PartState.WAITING,
             "claimable_s": self._database.now + after_s,

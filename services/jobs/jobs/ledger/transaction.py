@@ -106,9 +106,10 @@ class Transaction:
         return Claim(job_of(row), part.number, PartKind(part.kind), part.fence + 1, part.attempts + 1, part.spec)
 
     def in_force(self, claim: Claim) -> ColumnElement[bool]:
-        """The condition that a claim's lease has neither run out nor gone to another worker."""
-        leased = and_(parts.c.state == PartState.LEASED, parts.c.fence == claim.fence)
-        return and_(_part(claim.job.id, claim.number), leased, parts.c.claimable_s > self.now)
+        """The condition that a claim's job is live, and its lease has neither run out nor gone to another worker."""
+        leased = and_(parts.c.state == PartState.LEASED, parts.c.fence == claim.fence, parts.c.claimable_s > self.now)
+        live = select(jobs.c.id).where(jobs.c.id == claim.job.id, live_jobs).exists()
+        return and_(_part(claim.job.id, claim.number), leased, live)
 
     async def hold(self, claim: Claim) -> Row[Any] | None:
         """The part of a lease that is in force, locked until the transaction ends. None if it is not."""
