@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from tests.integration.batch_runs import Batch
 from tests.integration.conftest import Caller, MakeStack
 from tests.integration.load import until
 from tests.integration.messages import infer_request, noise_picture, objects
@@ -29,7 +31,10 @@ def table(keys: list[str | None]) -> Any:
     return pa.table({"image": pa.array([PICTURE] * len(keys)), "shop": pa.array(keys, pa.string())})
 
 
-def test_rows_get_the_versions_of_their_keys(make_stack: MakeStack, copied_models: Callable[..., Path]) -> None:
+@pytest.mark.timeout(300)
+def test_rows_get_the_versions_of_their_keys(
+    make_stack: MakeStack, copied_models: Callable[..., Path], tmp_path: Path
+) -> None:
     documents = {"digits-gb.yaml": served_model("digits_gb", {1: 60, 2: 40})}
     address = make_stack(documents, model_repository=copied_models("digits_gb")).address("preprocess")
     caller = Caller(address)
@@ -57,3 +62,22 @@ def test_rows_get_the_versions_of_their_keys(make_stack: MakeStack, copied_model
         Ask("digits_gb", address=address, version=2, ignore_others=True, background=True) as background,
     ):
         assert background(table([*KEYS])).equals(plain(table([*KEYS])))
+
+    batch = Batch(
+        tmp_path,
+        {"model": "digits_gb", "home": {"address": address}, "trafficKey": "shop", "keep": [], "onBadRows": "keep"},
+    )
+    (tmp_path / "data").mkdir()
+    pq.write_table(table([*KEYS, None]), tmp_path / "data" / "shops.parquet")
+    status, out, err = batch.run()
+    assert status == 0, err
+    assert out == f"{batch.output}: {len(KEYS)} rows, 1 bad rows by digits_gb, versions by traffic\n"
+    records = batch.records()
+    assert "shop" not in records.column_names
+    assert [str(version) for version in records["triptych_version"].to_pylist()] == [online[key] for key in KEYS]
+    assert len(set(records["triptych_contract"].to_pylist())) == 2
+
+    batch.document["trafficKey"] = "region"
+    status, _, err = batch.run("--replace")
+    assert status == 1
+    assert "column 'region' of `traffic_key` is not there" in err

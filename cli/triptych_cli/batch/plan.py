@@ -51,8 +51,9 @@ def main(arguments: Sequence[str]) -> int:
 def lines_of(found: Estimate, deadline_s: float | None) -> list[str]:
     """The estimate in words."""
     files = f"{found.files:,} file{'s' if found.files > 1 else ''} of {found.format}"
+    versions = "versions by traffic" if found.version is None else f"version {found.version}"
     lines = [
-        f"model    {found.model}, version {found.version}",
+        f"model    {found.model}, {versions}",
         f"dataset  {files}, {format_bytes(found.size_bytes)}, {found.rows:,} rows",
         f"parts    {found.parts:,}",
     ]

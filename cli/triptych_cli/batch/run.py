@@ -21,9 +21,9 @@ STOPPED = 130  # as shells have it for Ctrl-C
 USAGE_ERROR = 2
 
 DESCRIPTION = """\
-Answer every row of a dataset once, by one version of a model. The output appears whole when all rows are answered. A
-run that ended early, by Ctrl-C, a kill, a full disk or a server that is away, goes on when the same command is called
-again: parts that are committed are not asked twice.
+Answer every row of a dataset once, by one version of a model or by those of the traffic. The output appears whole when
+all rows are answered. A run that ended early, by Ctrl-C, a kill, a full disk or a server that is away, goes on when the
+same command is called again: parts that are committed are not asked twice.
 """
 EXAMPLES = f"""\
 examples:
@@ -90,4 +90,5 @@ def _print_summary(manifest: Manifest) -> None:
     where = manifest.document["write"]
     place = where["parquet"] or where["postgres"]["table"]
     bad = f", {manifest.bad_rows} bad rows" if manifest.bad_rows else ""
-    print(f"{place}: {manifest.rows} rows{bad} by {manifest.model}, version {manifest.version}")
+    versions = "versions by traffic" if manifest.document["trafficKey"] else f"version {manifest.version}"
+    print(f"{place}: {manifest.rows} rows{bad} by {manifest.model}, {versions}")

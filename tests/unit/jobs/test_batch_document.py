@@ -63,7 +63,17 @@ def test_the_same_values_in_another_order_are_the_same_document(tmp_path: Path) 
         (
             "version: production",
             "version: {traffic: {key: shop}}",
-            "nightly.yaml:4: version: a run has one version; want a number or an alias, not a split by traffic",
+            "nightly.yaml:4: version: want a number or an alias; `trafficKey` names the column of a split by traffic",
+        ),
+        (
+            "version: production",
+            "version: production\ntrafficKey: shop",
+            "nightly.yaml:1: want either version or trafficKey, by which each row has its own",
+        ),
+        (
+            'version: production\nhome: {address: "localhost:9000"}',
+            "trafficKey: shop\nhome: {repository: models}",
+            "nightly.yaml:1: trafficKey is for an address, a repository has no traffic",
         ),
         ("{address: ", "{repository: models, address: ", "nightly.yaml:5: home: want either repository, a folder"),
         ('{address: "localhost:9000"}', "{}", "nightly.yaml:5: home: want either repository, a folder of models"),

@@ -178,7 +178,7 @@ class Write(_DocumentPart):
 
 
 class DatasetQuestion(_DocumentPart):
-    """The question to every row of a dataset: a model in one version, and the columns of its inputs."""
+    """The question to every row of a dataset: a model, its version, and the columns of its inputs."""
 
     model: Annotated[str, Field(min_length=1, max_length=253, description="The model, as in sales_forecast_de.")]
     version: Annotated[
@@ -189,6 +189,14 @@ class DatasetQuestion(_DocumentPart):
             json_schema_extra={"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string"}], "default": None},
         ),
     ] = None
+    traffic_key: Annotated[
+        str,
+        Field(
+            max_length=1000,
+            description="In place of `version`: a column of texts or whole numbers. Each row is answered by the "
+            "version that requests with its key as `traffic_key` get online.",
+        ),
+    ] = ""
     read: Read
     columns: Annotated[
         dict[str, ColumnOrColumns],
@@ -221,21 +229,28 @@ class DatasetQuestion(_DocumentPart):
     @classmethod
     def _is_one_version(cls, value: Any) -> Any:
         if isinstance(value, Mapping):
-            raise ValueError("a run has one version; want a number or an alias, not a split by traffic")
+            raise ValueError("want a number or an alias; `trafficKey` names the column of a split by traffic")
         if value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 1):
             return value
         if isinstance(value, str) and is_alias_name(value):
             return value
         raise ValueError(f"want a number from 1, or an alias: {ALIAS_RULE.removeprefix('want ')}")
 
+    @model_validator(mode="after")
+    def _is_one_rule(self) -> Self:
+        if self.traffic_key and self.version is not None:
+            raise ValueError("want either version or trafficKey, by which each row has its own")
+        return self
+
     @property
     def canonical(self) -> str:
-        """The document in one form: two with the same meaning have the same text."""
-        return json.dumps(self.model_dump(mode="json", by_alias=True), sort_keys=True, ensure_ascii=False)
+        """The document in one form, without defaults: two with the same meaning have the same text."""
+        values = self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        return json.dumps(values, sort_keys=True, ensure_ascii=False)
 
 
 class BatchDocument(DatasetQuestion):
-    """A batch: answer every row of a dataset once, by one version of a model."""
+    """A batch: answer every row of a dataset once."""
 
     api_version: Literal["triptych.dev/v1"]
     kind: Literal["Batch"]
@@ -244,6 +259,12 @@ class BatchDocument(DatasetQuestion):
     parallel_parts: Annotated[
         int, Field(ge=1, le=64, description="Parts at once. The memory of a run is about three times their bytes.")
     ] = 2
+
+    @model_validator(mode="after")
+    def _has_traffic(self) -> Self:
+        if self.traffic_key and self.home.repository:
+            raise ValueError("trafficKey is for an address, a repository has no traffic")
+        return self
 
 
 class JobDocument(DatasetQuestion):

@@ -24,10 +24,13 @@ KEPT_PARTS = 100  # of which the sample is taken
 
 @dataclass(frozen=True)
 class Estimate:
-    """Size of a run, and the rate of its sample. `rows_per_s` is None if the sample was too short to be measured."""
+    """Size of a run, and the rate of its sample.
+
+    `version` is None if each row has its own, and `rows_per_s` if the sample was too short to be measured.
+    """
 
     model: str
-    version: int
+    version: int | None
     format: str
     files: int
     size_bytes: int  # unpacked, as far as the files say
@@ -62,7 +65,7 @@ def _estimate(
 ) -> Estimate:
     return Estimate(
         model=model.info.name,
-        version=model.version,
+        version=None if model.document.traffic_key else model.version,
         format=dataset.format,
         files=len(dataset.files),
         size_bytes=size_bytes,

@@ -22,7 +22,10 @@ CONNECT_S = 10.0
 
 @dataclass(frozen=True)
 class PinnedModel:
-    """The version that answers all rows of a run, with the digest of its contract."""
+    """The version that answers all rows of a run, with the digest of its contract.
+
+    With a traffic key the rows are answered by the versions of their keys, and get the columns of this one.
+    """
 
     document: DatasetQuestion
     info: ModelInfo
@@ -46,12 +49,18 @@ class PinnedModel:
     def gathered(self) -> GatheredColumns:
         """The inputs of several columns each."""
         groups = {name: column for name, column in self.document.columns.items() if not isinstance(column, str)}
-        return GatheredColumns(groups, self.document.keep)
+        return GatheredColumns(groups, self.extra_columns)
+
+    @property
+    def extra_columns(self) -> tuple[str, ...]:
+        """Columns that are read though no input needs them."""
+        key = self.document.traffic_key
+        return (*self.document.keep, key) if key else self.document.keep
 
     def columns(self, available: Sequence[str]) -> tuple[str, ...]:
-        """Columns that are read: those of inputs that are there, then those that are kept."""
+        """Columns that are read: those of inputs that are there, then the others that are wanted."""
         inputs = [column for tensor in self.info.inputs for column in self.columns_of(tensor.name)]
-        wanted = [*inputs, *self.document.keep]
+        wanted = [*inputs, *self.extra_columns]
         return tuple(dict.fromkeys(name for name in wanted if name in available))
 
     def input_columns(self, names: Sequence[str]) -> list[str]:
@@ -78,7 +87,8 @@ class PinnedModel:
             self.info.name,
             address=home.address or None,
             repository=home.repository or None,
-            version=self.version,
+            version=None if document.traffic_key else self.version,
+            traffic_key=document.traffic_key or None,
             parameters=document.parameters,
             columns={name: column for name, column in document.columns.items() if isinstance(column, str)},
             keep=tuple(dict.fromkeys([*document.keep, *inputs])),

@@ -162,7 +162,7 @@ class BatchRun:
             plan = part.result.summary if part.result is not None and part.result.summary is not None else {}
         else:
             plan = await self._plan(ledger, job, model, dataset)
-        if plan["contract"] != model.info.contract:
+        if plan["contract"] != model.info.contract and not self._document.traffic_key:
             text = f"the contract of version {model.version} is another one than at the start of the run"
             raise BatchError(f"{text}; --restart begins anew")
         if plan["schema"] != _schema_text(dataset.schema):
