@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -21,12 +21,31 @@ WHERE = "Debian's package postgresql has it: apt-get install postgresql"
 USER = "triptych"
 
 
-@dataclass(frozen=True)
+@dataclass
 class Postgres:
     """A server that listens on a Unix socket in `folder`."""
 
     folder: Path
     psql: str
+    command: list[str | Path]
+    user: str | None
+    _process: subprocess.Popen[bytes] | None = field(default=None, init=False)
+
+    def start(self) -> None:
+        """Start the server, and wait until it listens."""
+        with (self.folder / "log").open("wb") as log:
+            self._process = subprocess.Popen(self.command, stdout=log, stderr=log, cwd=self.folder, user=self.user)
+        until = time.monotonic() + START_S
+        while "ready to accept connections" not in (text := (self.folder / "log").read_text()):
+            if self._process.poll() is not None or time.monotonic() > until:
+                pytest.fail(f"Postgres does not start: {text[-2000:]}")
+            time.sleep(0.05)
+
+    def kill(self) -> None:
+        """End the server at once, without a checkpoint: the next start recovers what was committed."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGQUIT)
+            self._process.wait(START_S)
 
     def url(self, name: str = "postgres") -> str:
         return f"postgresql://{USER}@/{name}?host={self.folder}"
@@ -60,29 +79,15 @@ def postgres_server() -> Iterator[Postgres]:
         data = folder / "data"
         options = ["--auth", "trust", "--username", USER, "--encoding", "UTF8", "--pgdata", str(data)]
         subprocess.run([initdb, *options], user=user, cwd=folder, check=True, capture_output=True, timeout=START_S)
-        with server(initdb, user, data, folder):
-            yield Postgres(folder, psql)
+        settings = ["-D", str(data), "-k", str(folder), "-c", "listen_addresses=", "-c", "max_connections=50"]
+        server = Postgres(folder, psql, [Path(initdb).resolve().with_name("postgres"), *settings], user)
+        try:
+            server.start()
+            yield server
+        finally:
+            server.kill()
     finally:
         shutil.rmtree(folder)
-
-
-@contextmanager
-def server(initdb: str, user: str | None, data: Path, folder: Path) -> Iterator[None]:
-    """The server process, until it listens and then until the end of the block."""
-    options = ["-D", str(data), "-k", str(folder), "-c", "listen_addresses=", "-c", "max_connections=50"]
-    postgres = Path(initdb).resolve().with_name("postgres")
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([postgres, *options], stdout=log, stderr=log, cwd=folder, user=user)
-    try:
-        until = time.monotonic() + START_S
-        while "ready to accept connections" not in (text := (folder / "log").read_text()):
-            if process.poll() is not None or time.monotonic() > until:
-                pytest.fail(f"Postgres does not start: {text[-2000:]}")
-            time.sleep(0.05)
-        yield
-    finally:
-        process.send_signal(signal.SIGQUIT)  # at once: its data is removed
-        process.wait(START_S)
 
 
 def program(name: str) -> str | None:

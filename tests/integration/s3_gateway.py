@@ -9,7 +9,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from urllib.parse import quote
@@ -25,13 +25,25 @@ START_S = 30.0
 WHERE = "VERSITYGW names the program; go install github.com/versity/versitygw/cmd/versitygw@v1.8.0 makes it"
 
 
-@dataclass(frozen=True)
+@dataclass
 class Gateway:
     """The bucket `models` of a store at `endpoint`; its objects are files in `folder`."""
 
     endpoint: str
     folder: Path
-    program: str = ""
+    command: list[str]
+    _process: subprocess.Popen[bytes] | None = field(default=None, init=False)
+
+    def start(self) -> None:
+        """Start the process, and wait until it listens."""
+        self._process = subprocess.Popen(self.command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        _wait(int(self.endpoint.rpartition(":")[2]), self._process)
+
+    def kill(self) -> None:
+        """End the process at once; the objects stay."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(START_S)
 
     def create_account(self, name: str) -> dict[str, str]:
         """An account that may read and write; its variables."""
@@ -43,7 +55,7 @@ class Gateway:
 
     def _admin(self, *arguments: str) -> None:
         keys = ("--access", KEYS["AWS_ACCESS_KEY_ID"], "--secret", KEYS["AWS_SECRET_ACCESS_KEY"])
-        command = [self.program, "admin", "--endpoint-url", self.endpoint, "--allow-insecure", *keys, *arguments]
+        command = [self.command[0], "admin", "--endpoint-url", self.endpoint, "--allow-insecure", *keys, *arguments]
         subprocess.run(command, check=True, capture_output=True, timeout=START_S)
 
     @property
@@ -76,26 +88,21 @@ def s3_gateway(
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     scheme, tls = ("https", _tls_options(folder, certificate)) if certificate else ("http", [])
-    gateway = Gateway(f"{scheme}://127.0.0.1:{port}", folder / "models", program)
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    for name, value in gateway.variables.items():
-        monkeypatch.setenv(name, value)
     access = ["--access", KEYS["AWS_ACCESS_KEY_ID"], "--secret", KEYS["AWS_SECRET_ACCESS_KEY"]]
     accounts = folder.with_name(f"{folder.name}-accounts")
     accounts.mkdir()
     options = ["--quiet", "--iam-dir", str(accounts), "--iam-cache-disable", *access, *tls]
-    process = subprocess.Popen(
-        [program, "--port", f"127.0.0.1:{port}", *options, "posix", str(folder)],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    command = [program, "--port", f"127.0.0.1:{port}", *options, "posix", str(folder)]
+    gateway = Gateway(f"{scheme}://127.0.0.1:{port}", folder / "models", command)
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    for name, value in gateway.variables.items():
+        monkeypatch.setenv(name, value)
     try:
-        _wait(port, process)
+        gateway.start()
         yield gateway
     finally:
-        process.terminate()
-        process.wait(START_S)
+        gateway.kill()
 
 
 def _tls_options(folder: Path, certificate: trustme.LeafCert) -> list[str]:
