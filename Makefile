@@ -96,7 +96,7 @@ OUTAGES ?= 10
 .PHONY: jobs-kills
 jobs-kills: ## kill and stop workers of jobs KILLS times (1000), on SQLite and Postgres, and count the rows lost, doubled or mixed; then kill each other part OUTAGES times (10)
 	@$(SERVICES) -m tests.integration.jobs.kills sqlite postgres --kills $(KILLS)
-	@OUTAGES=$(OUTAGES) && export OUTAGES && $(SERVICES) -m pytest tests/integration/jobs/test_outages.py
+	@OUTAGES=$(OUTAGES) && export OUTAGES && $(SERVICES) -m pytest tests/integration/test_jobs_outages.py
 
 SECONDS ?= 60
 FUZZ ?= pictures wire http2 config contracts documents listings

@@ -19,11 +19,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 class FileByFile(LoadScopeScheduling):  # type: ignore[misc]
-    """Gives each file to one process, and all that start whole stacks to the same one: two stacks are too much load."""
+    """Gives each file to one process, and those of tests/integration to the same one: they start whole stacks.
+
+    Two stacks are too much load. In the folders below it, no test starts one.
+    """
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
-        return "integration" if file.startswith("tests/integration/") else file
+        folder = file.rpartition("/")[0]
+        return folder if folder == "tests/integration" else file
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> FileByFile:

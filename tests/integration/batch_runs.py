@@ -22,8 +22,10 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from local.environments import ROOT
+from local.stack import MODEL_REPOSITORY
 from tests.tables import sales_table
 from triptych_cli.batch import query
+from triptych_client import Ask
 
 WAIT_S = 100.0
 RESUMED = re.compile(r"goes on behind (\d+) rows")
@@ -108,6 +110,9 @@ class Batch:
         files = sorted(map(str, self.output.glob("part-*.parquet")))
         return ds.dataset(files).to_table().sort_by([("triptych_file", "ascending"), ("triptych_row", "ascending")])
 
+    def manifest(self) -> Any:
+        return json.loads((self.output / "_manifest.json").read_text())
+
     def query(self, statement: str, *options: str) -> tuple[int, str, str]:
         """The same of `triptych batch query`, in this process."""
         out, err = io.StringIO(), io.StringIO()
@@ -119,3 +124,9 @@ class Batch:
 def variables(**more: str) -> Mapping[str, str]:
     """The environment with some variables more."""
     return os.environ | more
+
+
+def answers_of(table: Any, **options: Any) -> Any:
+    """Answers of the folder of models, asked without a batch."""
+    with Ask("sales_forecast_de", repository=MODEL_REPOSITORY, keep=["number"], ignore_others=True, **options) as ask:
+        return ask(table)

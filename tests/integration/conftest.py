@@ -14,6 +14,7 @@ from tritonclient.grpc import service_pb2 as pb
 from local.endpoints import free_endpoints
 from local.environments import ROOT, ensure
 from local.stack import LocalStack
+from tests.integration.postgres import Postgres, postgres_server
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 UNBOUNDED = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1)]
@@ -54,6 +55,12 @@ def stack(tmp_path_factory: pytest.TempPathFactory, predictor_python: Path) -> I
         free_endpoints(), tmp_path_factory.mktemp("stack"), predictor_python, variables=variables
     ) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    with postgres_server() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

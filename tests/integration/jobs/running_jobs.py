@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import grpc
 from google.longrunning import operations_pb2 as lro
 from google.protobuf.descriptor import ServiceDescriptor
 from google.protobuf.message_factory import GetMessageClass
@@ -54,7 +55,7 @@ class RunningJobs:
         return [reply async for reply in self.Follow(request, timeout=60)]
 
 
-def stubs(channel: aio.Channel, service: ServiceDescriptor) -> dict[str, Any]:
+def stubs(channel: aio.Channel | grpc.Channel, service: ServiceDescriptor) -> dict[str, Any]:
     found = {}
     for method in service.methods:
         kind = f"{'stream' if method.client_streaming else 'unary'}_{'stream' if method.server_streaming else 'unary'}"

@@ -54,7 +54,7 @@ def test_ids_masks_and_types_are_those_of_transformers(kind: str, tmp_path: Path
 
 
 def _reference(file: Path, calls: Sequence[dict[str, Any]]) -> list[list[list[list[int]]]]:
-    command = [str(ensure("transformers")), "-m", "tests.integration.reference_tokenizer", str(file)]
+    command = [str(ensure("transformers")), "-m", "tests.integration.libraries.reference_tokenizer", str(file)]
     done = subprocess.run(command, cwd=ROOT, input=json.dumps(calls), capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
     return list(json.loads(done.stdout))

@@ -35,7 +35,7 @@ def run(*words: str) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("files")
-    done = run("tests.integration.library_models", str(folder))
+    done = run("tests.integration.libraries.library_models", str(folder))
     assert done.returncode == 0, done.stderr
     return folder
 

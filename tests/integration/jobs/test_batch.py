@@ -21,59 +21,10 @@ import pytest
 
 from jobs.readers.sources import Sources, store_of
 from local.environments import ROOT
-from local.stack import MODEL_REPOSITORY, LocalStack
-from tests.integration.batch_runs import RESUMED, Batch, variables
-from tests.integration.conftest import MakeStack
+from local.stack import MODEL_REPOSITORY
+from tests.integration.batch_runs import RESUMED, Batch, answers_of, variables
 from tests.integration.s3_gateway import Gateway, s3_gateway
 from tests.tables import pictures_table
-from triptych_client import Ask
-
-
-def answers_of(table: Any, **options: Any) -> Any:
-    """Answers of the folder of models, asked without a batch."""
-    with Ask("sales_forecast_de", repository=MODEL_REPOSITORY, keep=["number"], ignore_others=True, **options) as ask:
-        return ask(table)
-
-
-def test_both_homes_give_the_answers_of_online_calls(stack: LocalStack, tmp_path: Path) -> None:
-    (tmp_path / "local").mkdir()
-    (tmp_path / "remote").mkdir()
-    local = Batch(tmp_path / "local")
-    remote = Batch(tmp_path / "remote", {"home": {"address": stack.address("preprocess")}, "version": 1})
-    table = local.write_data(1000)
-    remote.write_data(1000)
-    with Ask("sales_forecast_de", address=stack.address("preprocess"), keep=["number"], ignore_others=True) as ask:
-        online = ask(table)
-    for batch in (local, remote):
-        status, out, err = batch.run()
-        assert (status, out) == (0, f"{batch.output}: 1000 rows by sales_forecast_de, version 1\n"), err
-        records = batch.records()
-        assert records.select(online.column_names).to_pydict() == online.to_pydict()
-        assert set(records["triptych_version"].to_pylist()) == {1}
-        assert not batch.run_folder.exists()
-    assert len({row for each in (local, remote) for row in each.records()["triptych_contract"].to_pylist()}) == 1
-    assert local.records()["triptych_contract"][0].as_py() == read_manifest(local)["contract"]
-
-
-def read_manifest(batch: Batch) -> Any:
-    return json.loads((batch.output / "_manifest.json").read_text())
-
-
-@pytest.mark.timeout(400)
-def test_a_run_outlives_a_preprocess_that_is_killed_and_started_again(make_stack: MakeStack, tmp_path: Path) -> None:
-    stack = make_stack()
-    batch = Batch(tmp_path, {"home": {"address": stack.address("preprocess"), "inFlight": 2}})
-    table = batch.write_data(ROWS)
-    process = batch.start()
-    while batch.committed() < 2 and process.poll() is None:
-        time.sleep(0.001)
-    assert process.poll() is None
-    stack.kill_component("preprocess")
-    stack.start_component("preprocess")
-    _, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
-    assert batch.records()["number"].to_pylist() == list(range(ROWS))
-    assert batch.records()["total"].to_pylist() == answers_of(table)["total"].to_pylist()
 
 
 def test_pictures_of_a_zip_are_answered(tmp_path: Path) -> None:
@@ -121,7 +72,7 @@ def test_a_killed_run_goes_on_without_a_row_lost_or_doubled(tmp_path: Path, mome
         assert "exists; --replace puts the new output in its place" in err
     assert batch.records()["number"].to_pylist() == list(range(ROWS))
     assert batch.records()["total"].to_pylist() == answers_of(table)["total"].to_pylist()
-    assert read_manifest(batch)["rows"] == ROWS
+    assert batch.manifest()["rows"] == ROWS
     assert not batch.run_folder.exists()
 
 
@@ -200,7 +151,7 @@ def test_a_full_disk_ends_the_run_with_a_sentence_and_it_goes_on_with_space(tmp_
     assert not batch.output.exists()
     assert batch.run()[0] == 0
     assert batch.records()["number"].to_pylist() == list(range(ROWS))
-    assert read_manifest(batch)["inputs"] == ["history", "price", "promotion"]
+    assert batch.manifest()["inputs"] == ["history", "price", "promotion"]
 
 
 def test_bad_rows_end_a_run_or_go_to_errors_with_file_row_code_and_sentence(tmp_path: Path) -> None:
@@ -275,12 +226,12 @@ def test_an_output_that_exists_is_only_replaced_by_order(tmp_path: Path) -> None
     batch = Batch(tmp_path)
     batch.write_data(400)
     assert batch.run()[0] == 0
-    first = read_manifest(batch)["run"]
+    first = batch.manifest()["run"]
     status, _, err = batch.run()
     assert (status, "exists; --replace puts the new output in its place" in err) == (1, True)
     batch.write_data(600)
     assert batch.run("--replace")[0] == 0
-    assert read_manifest(batch)["run"] != first
+    assert batch.manifest()["run"] != first
     assert batch.records()["number"].to_pylist() == list(range(600))
     assert [path.name for path in batch.output.parent.iterdir()] == ["forecasts"]
 

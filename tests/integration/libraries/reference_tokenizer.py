@@ -1,6 +1,6 @@
 """Texts through transformers, as most users of text models do it.
 
-python -m tests.integration.reference_tokenizer FILE     runs in the environment `transformers`
+python -m tests.integration.libraries.reference_tokenizer FILE     runs in the environment `transformers`
 
 reads a list of calls as JSON from standard input, and writes ids, masks and types of each to standard output. FILE is a
 tokenizer.json. A call has texts, perhaps pairs, a padding token, and the options of transformers.

@@ -1,6 +1,6 @@
 """Small models of scikit-learn, LightGBM and XGBoost in files, with rows and the answers of their libraries.
 
-python -m tests.integration.library_models FOLDER     runs in the environment `converters`
+python -m tests.integration.libraries.library_models FOLDER     runs in the environment `converters`
 """
 
 from __future__ import annotations
