@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 
 from jobs.api import operations, servicer
 from jobs.api.follow import Follower
@@ -61,7 +62,10 @@ class JobsService:
 
     async def start(self) -> None:
         probes.serve(self._settings, self.server, self._metrics)
-        self._tasks = [asyncio.create_task(self._expire()), asyncio.create_task(self._count())]
+        self._tasks = [
+            asyncio.create_task(_repeat("nothing expired", self._expire, self._settings.expire_s)),
+            asyncio.create_task(_repeat("open parts not counted", self._count, COUNT_S)),
+        ]
         if self._worker is not None:
             self._working = asyncio.create_task(self._worker.run())
 
@@ -83,21 +87,23 @@ class JobsService:
         self._tracing.close()
 
     async def _expire(self) -> None:
-        while True:
-            try:
-                await expire(self._ledger, self._objects)
-                await expire_uploads(self._objects, self._settings.upload_keep_s)
-            except Unavailable as error:
-                log.warning("nothing expired", extra={"error": str(error)})
-            await asyncio.sleep(self._settings.expire_s)
+        await expire(self._ledger, self._objects)
+        await expire_uploads(self._objects, self._settings.upload_keep_s)
 
     async def _count(self) -> None:
-        while True:
-            try:
-                self._own_metrics.open_parts.set(await self._ledger.open_parts())
-            except Unavailable as error:
-                log.warning("open parts not counted", extra={"error": str(error)})
-            await asyncio.sleep(COUNT_S)
+        self._own_metrics.open_parts.set(await self._ledger.open_parts())
+
+
+async def _repeat(failure: str, call: Callable[[], Awaitable[None]], pause_s: float) -> None:
+    """Call again and again, whatever fails."""
+    while True:
+        try:
+            await call()
+        except Unavailable as error:
+            log.warning(failure, extra={"error": str(error)})
+        except Exception:
+            log.exception(failure)
+        await asyncio.sleep(pause_s)
 
 
 async def build(settings: Settings, work: Work | None = None) -> JobsService:

@@ -81,14 +81,14 @@ class PartWorker:
         while not self._stopping.is_set():
             try:
                 claim = await self._ledger.claim(self.options.name, self.options.lease_s)
-            except Unavailable as error:
+                if claim is not None:
+                    await self._work_on(claim)
+                    continue
+            except Unavailable as error:  # a lease that was in force runs out, and another worker takes the part
                 log.warning("ledger does not answer", extra={"error": str(error)})
-                claim = None
-            if claim is None:
-                await self._pause(self.options.idle_s)
-                continue
-            with suppress(Unavailable):  # the lease runs out, and another worker takes the part
-                await self._work_on(claim)
+            except Exception:
+                log.exception("the ledger failed")
+            await self._pause(self.options.idle_s)
 
     async def _work_on(self, claim: Claim) -> None:
         """Work on a part, and report what became of it."""
@@ -190,6 +190,8 @@ class PartWorker:
                 await expire(self._ledger, self._objects)
             except Unavailable as error:
                 log.warning("nothing expired", extra={"error": str(error)})
+            except Exception:
+                log.exception("nothing expired")
             await self._pause(self.options.expire_s)
 
     async def _pause(self, seconds: float) -> None:

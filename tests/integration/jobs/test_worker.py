@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -52,6 +53,26 @@ async def test_jobs_are_worked_off(ledger: Ledger, objects: Objects) -> None:
         assert (job.state, job.parts, job.rows) == (JobState.SUCCEEDED, 4, 12)
         assert (job.model, job.version > 0, job.seconds > 0) == ("doubling", True, True)
         assert await faults_of(ledger, objects, job) == []
+
+
+async def test_a_fault_that_nobody_foresaw_ends_no_worker(
+    ledger: Ledger, objects: Objects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = {"claim": ledger.claim, "commit": ledger.commit}
+
+    def failing_once(name: str) -> None:
+        async def call(*args: Any, **options: Any) -> Any:
+            monkeypatch.setattr(ledger, name, calls[name])
+            raise RuntimeError("unforeseen")
+
+        monkeypatch.setattr(ledger, name, call)
+
+    for name in calls:
+        failing_once(name)
+    job = await ledger.submit(NewJob("r", document(3)))
+    async with working(ledger, objects, Doubling(), lease_s=1.0):
+        job = await ended(ledger, job)
+    assert (job.state, await faults_of(ledger, objects, job)) == (JobState.SUCCEEDED, [])
 
 
 async def test_large_plan_is_added_in_pieces(

@@ -104,7 +104,7 @@ class Database:
         except (OperationalError, InterfaceError, PoolTimeout, OSError, TimeoutError) as error:
             raise self._unavailable(error) from error
         except DBAPIError as error:  # Postgres: a lock that is not free, or a connection that ended
-            if not (error.connection_invalidated or getattr(error.orig, "sqlstate", None) in _RETRYABLE):
+            if not (error.connection_invalidated or _is_retryable(getattr(error.orig, "sqlstate", None))):
                 raise
             raise self._unavailable(error) from error
 
@@ -119,10 +119,14 @@ class Database:
         return self.engine.url.set(drivername=self.engine.dialect.name).render_as_string(hide_password=True)
 
 
-# Codes of Postgres: a lock, a deadlock, serialization, a timeout, a server that stops, too many connections.
-_RETRYABLE: Final = frozenset(
-    {"55P03", "40P01", "40001", "57014", "57P01", "57P02", "57P03", "25P03", "53300", "08006"}
-)
+# Codes of Postgres: a lock, a deadlock, serialization, an idle transaction; and classes of them: connections,
+# resources (full disk, memory, too many connections), an operator (timeout, a server that stops or starts), the system.
+_RETRYABLE: Final = frozenset({"55P03", "40P01", "40001", "25P03"})
+_RETRYABLE_CLASSES: Final = frozenset({"08", "53", "57", "58"})
+
+
+def _is_retryable(code: str | None) -> bool:
+    return code is not None and (code in _RETRYABLE or code[:2] in _RETRYABLE_CLASSES)
 
 
 def database(url: str, clock: ColumnElement[float] | None = None) -> Database:
