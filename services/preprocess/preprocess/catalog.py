@@ -217,5 +217,8 @@ class CatalogClient:
                 reason = "the stream ended"
             except TriptychError as error:
                 reason = str(error)
+            except Exception as error:  # the next stream begins with the whole catalog
+                log.exception("internal error")
+                reason = f"{type(error).__name__}: {error}"
             failures.failed("controller", "controller lost", reason=reason, models_kept=len(self._models))
             await asyncio.sleep(RECONNECT_S * random.uniform(0.5, 1.5))

@@ -42,22 +42,25 @@ GERMAN, FRENCH, SILENT = model("f_de", "DE", v1=100, v2=0), model("f_fr", "FR", 
 class BreakingController:
     """Its first stream breaks within the whole catalog, the second one sends all of it."""
 
-    def __init__(self) -> None:
-        self.streams = 0
+    def __init__(self, error: Exception) -> None:
+        self.streams, self._error = 0, error
 
     async def stream(self, _method: str, _request: cp.WatchRequest) -> AsyncIterator[cp.CatalogUpdate]:
         self.streams += 1
         if self.streams == 1:
             yield cp.CatalogUpdate(revision=1, full=True, models=[GERMAN], more=True)
-            raise Unavailable("broken")
+            raise self._error
         yield cp.CatalogUpdate(revision=2, full=True, models=[FRENCH], more=True)
         yield cp.CatalogUpdate(revision=2, models=[SILENT])
         await asyncio.Event().wait()
 
 
-async def test_the_whole_catalog_is_taken_once_all_its_parts_are_there(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [Unavailable("broken"), KeyError("unforeseen")])
+async def test_the_whole_catalog_is_taken_once_all_its_parts_are_there(
+    monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
     monkeypatch.setattr(catalog_module, "RECONNECT_S", 0.001)
-    controller: Any = BreakingController()
+    controller: Any = BreakingController(error)
     known = CatalogClient(controller)
     await known.start()
     assert controller.streams == 2
