@@ -87,7 +87,7 @@ SBOM ?= build/sbom
 .PHONY: sbom
 sbom: ## write bills of materials (CycloneDX) of the images' Python packages into SBOM=build/sbom
 	@python=$$($(ENVIRONMENT) audit) && mkdir -p "$(SBOM)" \
-	  && for folder in services/triptych services/controller services/predictor examples/backend; do \
+	  && for folder in services/triptych services/controller client services/jobs services/predictor examples/backend; do \
 	  "$$python" -m cyclonedx_py requirements "$$folder/requirements.txt" --of JSON -o "$(SBOM)/$${folder##*/}.cdx.json" \
 	  && echo "$(SBOM)/$${folder##*/}.cdx.json"; done
 
@@ -177,7 +177,7 @@ undeploy: ## uninstall the chart
 kind-up: ## create a kind cluster and load the images (then: make deploy MODE=Deployment, or install KServe first)
 	@kind create cluster --name triptych
 	@BUILD="docker build" tools/images.sh
-	@tag=$$(sed -n 's/^version: //p' helm/triptych/Chart.yaml); for image in preprocess postprocess controller triton-cpu models backend; do \
+	@tag=$$(sed -n 's/^version: //p' helm/triptych/Chart.yaml); for image in preprocess postprocess controller jobs triton-cpu models backend; do \
 	  kind load docker-image --name triptych "triptych/$$image:$$tag"; done
 
 .PHONY: kind-down

@@ -36,6 +36,7 @@ done <<'LIST'
 preprocess services/preprocess/Dockerfile
 postprocess services/postprocess/Dockerfile
 controller services/controller/Dockerfile
+jobs services/jobs/Dockerfile
 triton-cpu services/predictor/Dockerfile
 models examples/models/Dockerfile
 backend examples/backend/Dockerfile

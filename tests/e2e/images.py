@@ -15,7 +15,7 @@ from local.programs.found import CLUSTER
 from tests.e2e.kubectl import Kubectl
 from tools.chart.program import CHART
 
-NAMES = ("preprocess", "postprocess", "controller", "triton-cpu", "models", "backend")
+NAMES = ("preprocess", "postprocess", "controller", "jobs", "triton-cpu", "models", "backend")
 STAGES = ("preprocess", "postprocess")
 
 

@@ -16,7 +16,7 @@ ACTIONS = {
     "schema": ("triptych_cli.batch.schema", "print the JSON Schema of the document"),
 }
 
-# The image of the controller has the command without these.
+# The image of the controller has the command without these, that of jobs with all of them.
 NEEDED = ("jobs", "triptych_client", "pyarrow", "duckdb", "sqlalchemy", "asyncpg", "obstore")
 PACKAGES = "'./client[local]' './services/jobs[query]'"
 

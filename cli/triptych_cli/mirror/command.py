@@ -17,9 +17,9 @@ from controller.store.mirror import Mirror
 from controller.store.options import MAX_OBJECTS, StoreOptions, proxy_url
 from controller.store.uri import split
 from triptych_cli.arguments import argument_type, command_parser, duration, whole_number
+from triptych_cli.byte_counts import format_bytes
 
 REPORT_INTERVAL_S = 5.0  # between two lines about one long download
-UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 
 DESCRIPTION = """\
 Keep a folder in sync with the models in an object store, for a Triton beside it. New objects are downloaded, changed
@@ -173,14 +173,6 @@ class ProgressReporter:
         self._next_report_s = self._clock() + REPORT_INTERVAL_S
         sys.stderr.write(f"mirror: {text}\n")
         sys.stderr.flush()
-
-
-def format_bytes(count: float) -> str:
-    """Bytes with a binary unit: `1.5 KiB`."""
-    unit = 0
-    while count >= 1024 and unit < len(UNITS) - 1:
-        count, unit = count / 1024, unit + 1
-    return f"{count:.1f} {UNITS[unit]}" if unit else f"{count:.0f} bytes"
 
 
 def _store_uri(text: str) -> str:

@@ -11,6 +11,7 @@ class JobsMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.open_parts = Gauge(
             "triptych_jobs_open_parts",
-            "Parts that are known and not committed, of all jobs that have not ended; workers are scaled by it",
+            "Parts that are known and not committed, plan and manifest of a job too, of all jobs that have not ended; workers "
+            "are scaled by it",
             registry=registry,
         )

@@ -425,6 +425,24 @@ async def test_open_parts_are_those_of_live_jobs(ledger: Ledger) -> None:
     assert await ledger.open_parts() in (1, 2)
 
 
+async def test_open_parts_are_those_that_some_worker_has_to_do_from_the_first_to_the_last(ledger: Ledger) -> None:
+    """Without the plan and the manifest no worker would be started for a new job, and none end it."""
+    job = await submitted(ledger)
+
+    async def undone() -> int:
+        return sum(part.state is not PartState.COMMITTED for part in await ledger.parts(job.id))
+
+    assert (await ledger.open_parts(), await undone()) == (1, 1)
+    plan = await claimed(ledger)
+    assert await ledger.add_parts(plan, [{}, {}], 1)
+    assert (await ledger.open_parts(), await undone()) == (3, 3)
+    assert await ledger.commit(plan, PartResult())
+    for left in (2, 1, 1, 0):  # the last one is the manifest
+        assert (await ledger.open_parts(), await undone()) == (left, left)
+        if left:
+            assert await ledger.commit(await claimed(ledger), PartResult())
+
+
 async def test_limits_refuse_with_a_sentence(start: StartLedger) -> None:
     ledger = await start(jobs=2, parts_per_job=3, document_bytes=10)
     with pytest.raises(InvalidRequest, match="want a document of at most 10 bytes, got 12"):

@@ -13,8 +13,9 @@ from controller.store.mirror import Mirror, MirrorChange
 from tests.fakes.memory_store import InMemoryStore, contents
 from tests.model_folders import model_file, publish
 from triptych_cli.__main__ import COMMANDS
+from triptych_cli.byte_counts import format_bytes
 from triptych_cli.mirror import command
-from triptych_cli.mirror.command import ProgressReporter, Stopped, format_bytes, run
+from triptych_cli.mirror.command import ProgressReporter, Stopped, run
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ FILES = {
     "preprocess": "services/preprocess/Dockerfile",
     "postprocess": "services/postprocess/Dockerfile",
     "controller": "services/controller/Dockerfile",
+    "jobs": "services/jobs/Dockerfile",
     "triton-cpu": "services/predictor/Dockerfile",
     "models": "examples/models/Dockerfile",
     "backend": "examples/backend/Dockerfile",

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, and_, case, delete, func, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from jobs.ledger.changes import Changes
@@ -369,9 +369,14 @@ class Ledger:
 
     @completed
     async def open_parts(self) -> int:
-        """Number of parts with rows that are known and not committed, of all jobs that have not ended."""
+        """Number of parts that are known and not committed, of all jobs that have not ended.
+
+        It counts the plan and the manifest of a job too: an autoscaler that has removed all workers needs one for them.
+        """
+        plan_or_manifest = or_(jobs.c.state == JobState.PLANNING, jobs.c.parts == jobs.c.committed)
+        of_job = jobs.c.parts - jobs.c.committed + case((plan_or_manifest, 1), else_=0)
         async with self._database.read() as connection:
-            asked = select(func.coalesce(func.sum(jobs.c.parts - jobs.c.committed), 0)).where(live_jobs)
+            asked = select(func.coalesce(func.sum(of_job), 0)).where(live_jobs)
             return int((await connection.execute(asked)).scalar_one())
 
     async def _parts(
