@@ -18,6 +18,8 @@ QUEUED = {"autoscaling": {"maxReplicas": 3, "signal": "queue"}}
 
 REDIS = {"store": "redis", "url": "redis://redis:6379/0"}
 FEAST = {"store": "feast", "url": "http://feast:6566", "service": "articles"}
+SHARED_JOBS: dict[str, Any] = {"enabled": True, "ledger": {"secret": "ledger"}, "objects": "s3://bucket/jobs"}
+NIGHTLY = {"name": "nightly", "schedule": "0 3 * * *", "document": {"model": "digits_gb", "read": {"uri": "s3://a"}}}
 STORE: dict[str, Any] = {"models": {"store": "s3", "uri": "s3://bucket/models"}}
 
 # Values beside which a value has an effect that it does not have alone, by the beginning of its name.
@@ -57,6 +59,16 @@ BESIDE: dict[str, dict[str, Any]] = {
     "backend.features.articles": {"backend": {"enabled": True}},
     "backend.features.secret": {"backend": {"enabled": True, "features": {"store": "redis", "secret": "redis"}}},
     "backend.features.service": {"backend": {"enabled": True, "features": FEAST}},
+    "jobs.": {"jobs": {"enabled": True}},
+    "jobs.enabled": {},
+    "jobs.replicas": {"jobs": SHARED_JOBS},
+    "jobs.ledger.key": {"jobs": SHARED_JOBS},
+    "jobs.workers.": {"jobs": SHARED_JOBS | {"workers": {"replicas": 1}}},
+    "jobs.workers.replicas": {"jobs": SHARED_JOBS},
+    "jobs.workers.autoscaling.": {"jobs": SHARED_JOBS | {"workers": SCALED}},
+    "batches": {"jobs": {"enabled": True}},
+    "batch.": {"jobs": {"enabled": True}, "batches": [NIGHTLY]},
+    "networkPolicy.jobs": {"jobs": {"enabled": True}},
     "gateway.enabled": {"gateway": {"parents": [{"name": "public"}], "hostnames": ["a.example.com"]}},
     "gateway.": {"gateway": ROUTED},
     "canary.": {"gateway": ROUTED, "canary": {"enabled": True, "preprocess": {"replicas": 1}}},
@@ -100,6 +112,12 @@ CHANGED: dict[str, Any] = {
     "network.ipFamilies": ["IPv6"],
     "networkPolicy.callers": [{"podSelector": {}}],
     "networkPolicy.scrapers": [{"podSelector": {}}],
+    "networkPolicy.jobsCallers": [{"podSelector": {}}],
+    "networkPolicy.jobsEgress": [{"ports": [{"port": 5432}]}],
+    "jobs.objects": "s3://bucket/jobs",
+    "jobs.sources": ["s3://bucket/sales"],
+    "jobs.s3.endpoint": "http://minio:9000",
+    "batches": [NIGHTLY],
 }
 CHANGED |= {f"canary.{stage}": {"replicas": 7} for stage in ("preprocess", "predictor", "postprocess")}
 CHANGED["tls.issuer"] = {"name": "other"}
@@ -107,7 +125,8 @@ CHANGED["canary.models"] = {"image": "triptych/models:2"}
 CHANGED["servedModels"] = CHANGED["canary.servedModels"] = [
     {"model": "digits_gb", "traffic": [{"version": 2, "percent": 100}]}
 ]
-for _place in ("", *(f"{stage}." for stage in ("preprocess", "predictor", "postprocess", "controller", "backend"))):
+PLACES = ("preprocess", "predictor", "postprocess", "controller", "jobs", "jobs.workers", "batch", "backend")
+for _place in ("", *(f"{stage}." for stage in PLACES)):
     CHANGED[f"{_place}affinity"] = {"nodeAffinity": {}}
     CHANGED[f"{_place}tolerations"] = [{"key": "gpu", "operator": "Exists"}]
     CHANGED[f"{_place}extraEnv"] = [{"name": "HTTPS_PROXY", "value": "http://proxy"}]
@@ -115,10 +134,12 @@ for _place in ("", *(f"{stage}." for stage in ("preprocess", "predictor", "postp
     CHANGED[f"{_place}extraVolumeMounts"] = [{"name": "ca", "mountPath": "/etc/ca"}]
     BESIDE[f"{_place}extraVolumeMounts"] = {"extraVolumes": CHANGED[f"{_place}extraVolumes"]}
 BESIDE["backend.extraVolumeMounts"] |= {"backend": {"enabled": True}}
+for _place in ("jobs.", "jobs.workers.", "batch."):
+    BESIDE[f"{_place}extraVolumeMounts"] |= BESIDE[_place]
 for _stage in ("preprocess", "predictor", "postprocess"):
     CHANGED[f"{_stage}.mode"] = "Deployment"
     CHANGED[f"{_stage}.autoscaling.signal"] = "queue"
-for _stage in ("preprocess", "predictor", "postprocess", "controller"):
+for _stage in ("preprocess", "predictor", "postprocess", "controller", "jobs", "jobs.workers"):
     CHANGED[f"{_stage}.resources"] = {"requests": {"cpu": "333m"}}
     CHANGED[f"{_stage}.settings"] = {"log_level": "DEBUG"}
     CHANGED[f"{_stage}.shutdown.terminationGracePeriodSeconds"] = 77

@@ -50,6 +50,8 @@ class Objects:
                 yield name, each["spec"]["template"]["spec"]
             elif each["kind"] == "InferenceService":
                 yield name, each["spec"]["predictor"]
+            elif each["kind"] == "CronJob":
+                yield name, each["spec"]["jobTemplate"]["spec"]["template"]["spec"]
             elif each["kind"] == "Pod":
                 yield name, each["spec"]
 

@@ -122,13 +122,19 @@ def read(file: Path) -> Value:
 def _inherited(top: Value, parent: Value, name: str) -> Value | None:
     """The value of a key of a stage, described by the same key at the top. None if there is no such key."""
     path = (*parent.path, name)
-    same: Value | None = top
-    for word in path[1:]:
-        same = same.members.get(word) if same else None
-    if same is None or same is top or same.members:
+    found = (_at(top, path[depth:]) for depth in range(1, len(path)))
+    same = next((each for each in found if each is not None and not each.members), None)
+    if same is None:
         return None
     schema = {"$ref": "#/" + "/".join(f"properties/{word}" for word in same.path)}
     return Value(path, parent.default[name], f"Like `{'.'.join(same.path)}`, for these pods.", schema)
+
+
+def _at(top: Value, path: tuple[str, ...]) -> Value | None:
+    same: Value | None = top
+    for word in path:
+        same = same.members.get(word) if same else None
+    return same
 
 
 def _value(parent: Value, name: str, comment: list[str], where: str) -> Value:

@@ -3,8 +3,9 @@ A template takes one dict of named arguments. Those that occur most:
 
   root       the root context of the chart: Release, Chart, Capabilities, Files
   lane       an element of `triptych.lanes`
-  stage      preprocess, predictor, postprocess, controller or backend
-  component  the label of a pod: a stage, `grouped` (preprocess and Triton in one pod), `test` or `readiness-hook`
+  stage      preprocess, predictor, postprocess, controller, jobs, jobs-worker or backend
+  component  the label of a pod: a stage, `grouped` (preprocess and Triton in one pod), `test`, `batch` or
+             `readiness-hook`
 */}}
 
 {{/*
@@ -28,8 +29,8 @@ The lanes as JSON: the stable one, and the canary if it is enabled. Argument: th
 
 {{/* A lane as JSON. Arguments: values, canary. */}}
 {{- define "triptych.lane" -}}
-{{- $values := .values -}}
-{{- $modes := dict "controller" "Deployment" "backend" "Deployment" -}}
+{{- $values := set (deepCopy .values) "jobs-worker" (include "triptych.jobs-worker-values" . | fromJson) -}}
+{{- $modes := dict "controller" "Deployment" "jobs" "Deployment" "jobs-worker" "Deployment" "backend" "Deployment" -}}
 {{- range list "preprocess" "predictor" "postprocess" -}}
 {{- $_ := set $modes . (include "triptych.mode" (dict "values" $values "stage" .)) -}}
 {{- end -}}
@@ -42,9 +43,11 @@ The lanes as JSON: the stable one, and the canary if it is enabled. Argument: th
 {{- end -}}
 {{- $pods := dict
       "test" (include "triptych.pod-options" (dict "values" $values "stages" (list "test")) | fromJson)
+      "batch" (include "triptych.pod-options" (dict "values" $values "stages" (list "batch")) | fromJson)
+      "jobs-worker" (include "triptych.pod-options" (dict "values" $values "stages" (list "jobs" "jobs-worker")) | fromJson)
       "readiness-hook" (include "triptych.pod-options" (dict "values" $values "stages" (list "readinessHook")) | fromJson)
       "grouped" (include "triptych.pod-options" (dict "values" $values "stages" (list "preprocess" "predictor")) | fromJson) -}}
-{{- range list "preprocess" "predictor" "postprocess" "controller" "backend" -}}
+{{- range list "preprocess" "predictor" "postprocess" "controller" "jobs" "backend" -}}
 {{- $_ := set $pods . (include "triptych.pod-options" (dict "values" $values "stages" (list .)) | fromJson) -}}
 {{- end -}}
 {{- toJson (dict "canary" .canary "values" $values "modes" $modes "inProcess" $inProcess
@@ -67,6 +70,8 @@ The lanes as JSON: the stable one, and the canary if it is enabled. Argument: th
 {{- $stages := list -}}
 {{- if not .canary -}}
 {{- $stages = list "preprocess" "predictor" "postprocess" "controller" -}}
+{{- if .values.jobs.enabled }}{{ $stages = append $stages "jobs" }}{{ end -}}
+{{- if and .values.jobs.enabled (include "triptych.jobs-workers-are-apart" .) }}{{ $stages = append $stages "jobs-worker" }}{{ end -}}
 {{- if .values.backend.enabled }}{{ $stages = append $stages "backend" }}{{ end -}}
 {{- if .inProcess }}{{ $stages = without $stages "postprocess" }}{{ end -}}
 {{- else -}}

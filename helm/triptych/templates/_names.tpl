@@ -66,12 +66,12 @@ labels:
 
 {{/* The port that a stage is called at. Argument: stage. */}}
 {{- define "triptych.port" -}}
-{{ get (dict "preprocess" "9000" "postprocess" "9001" "controller" "9002" "predictor" "8001" "backend" "8080") .stage }}
+{{ get (dict "preprocess" "9000" "postprocess" "9001" "controller" "9002" "jobs" "9003" "jobs-worker" "9003" "predictor" "8001" "backend" "8080") .stage }}
 {{- end }}
 
 {{/* The port of a stage's metrics; empty if it has none. Argument: stage. */}}
 {{- define "triptych.metrics-port" -}}
-{{ get (dict "preprocess" "9100" "postprocess" "9101" "controller" "9102" "predictor" "8002") .stage }}
+{{ get (dict "preprocess" "9100" "postprocess" "9101" "controller" "9102" "jobs" "9103" "jobs-worker" "9103" "predictor" "8002") .stage }}
 {{- end }}
 
 {{/* The address of a stage inside the namespace. Arguments: root, lane, stage. */}}
@@ -82,6 +82,20 @@ labels:
 {{- else -}}
 {{ $name }}:{{ include "triptych.port" . }}
 {{- end }}
+{{- end }}
+
+{{/* The address of every pod of preprocess, or of the ingress of Knative, which balances. Arguments: root, lane. */}}
+{{- define "triptych.balanced-preprocess" -}}
+{{- if eq .lane.modes.preprocess "Knative" -}}
+{{ include "triptych.address" (dict "root" .root "lane" .lane "stage" "preprocess") }}
+{{- else -}}
+dns:///{{ include "triptych.name" (dict "lane" .lane "name" "preprocess-pods") }}:9000
+{{- end }}
+{{- end }}
+
+{{/* The prefix of a stage's variables. Argument: stage. */}}
+{{- define "triptych.prefix" -}}
+{{ ternary "JOBS" (upper .stage) (hasPrefix "jobs" .stage) }}
 {{- end }}
 
 {{/* The full name of an image: one without a tag gets registry and tag. Arguments: root, lane, image. */}}

@@ -1,6 +1,7 @@
 {{/* NetworkPolicies and IP families. */}}
 
-{{/* A NetworkPolicy up to its list of ingress rules. Arguments: root, lane, component. */}}
+{{/* A NetworkPolicy up to its list of ingress rules. Arguments: root, lane, component; egress: its rules as text, or
+none. */}}
 {{- define "triptych.network-policy" -}}
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
@@ -10,7 +11,11 @@ spec:
   podSelector:
     matchLabels:
       {{- include "triptych.selector" . | nindent 6 }}
-  policyTypes: [Ingress]
+  policyTypes: [Ingress{{ if .egress }}, Egress{{ end }}]
+  {{- with .egress }}
+  egress:
+    {{- . | nindent 4 }}
+  {{- end }}
   ingress:
 {{- end }}
 
@@ -45,6 +50,17 @@ Arguments: root, lanes, lane, components.
   from:
     {{- toYaml . | nindent 4 }}
   {{- end }}
+{{- end }}
+
+{{/* What jobs, workers and batches may call: rules of egress; empty if anything. Arguments: root, lanes, lane. */}}
+{{- define "triptych.jobs-egress" -}}
+{{- with .lane.values.networkPolicy.jobsEgress }}
+- ports: [{port: 53, protocol: UDP}, {port: 53, protocol: TCP}]
+- ports: [{port: 9000, protocol: TCP}, {port: 9003, protocol: TCP}]
+  to:
+    {{- include "triptych.peers" (merge (dict "components" (list "preprocess" "grouped" "jobs")) $) | nindent 4 }}
+{{ toYaml . }}
+{{- end }}
 {{- end }}
 
 {{/* The IP families of a Service, as lines of its spec; empty if the cluster decides. Argument: lane. */}}

@@ -52,14 +52,7 @@ enableServiceLinks: false
 {{- include "triptych.names-of-hosts" . }}
 {{- if not $knative }}
 terminationGracePeriodSeconds: {{ include "triptych.termination-grace" . }}
-securityContext:
-  runAsNonRoot: true
-  {{- with $values.runAsUser }}
-  runAsUser: {{ int . }}
-  runAsGroup: {{ int . }}
-  fsGroup: {{ int . }}
-  {{- end }}
-  seccompProfile: {type: RuntimeDefault}
+{{- include "triptych.pod-security" . }}
 {{- include "triptych.classes" . }}
 {{- with $values.topologySpreadKey }}
 topologySpreadConstraints:
@@ -73,6 +66,18 @@ topologySpreadConstraints:
         {{- include "triptych.selector" $ | nindent 8 }}
 {{- end }}
 {{- end }}
+{{- end }}
+
+{{/* The security of a pod. Argument: lane. */}}
+{{- define "triptych.pod-security" }}
+securityContext:
+  runAsNonRoot: true
+  {{- with .lane.values.runAsUser }}
+  runAsUser: {{ int . }}
+  runAsGroup: {{ int . }}
+  fsGroup: {{ int . }}
+  {{- end }}
+  seccompProfile: {type: RuntimeDefault}
 {{- end }}
 
 {{/* PriorityClass and RuntimeClass of a pod. Arguments: lane, component. */}}

@@ -1,4 +1,4 @@
-{{/* The container of a Python stage: preprocess, postprocess or controller. */}}
+{{/* The container of a Python stage: preprocess, postprocess, controller, jobs or jobs-worker. */}}
 
 {{/* Arguments: root, lane, stage, container. */}}
 {{- define "triptych.python-container" -}}
@@ -51,7 +51,7 @@ readinessProbe:
 {{- $values := index .lane.values .stage -}}
 {{- $revision := ($values.settings | default dict).revision | default (include "triptych.revision" (dict "root" .root "lane" .lane "image" $values.image)) -}}
 # The first, because the patches in manifests/examples/promotion name it by its index.
-- {name: {{ upper .stage }}_REVISION, value: {{ include "triptych.setting" (dict "value" $revision) | quote }}}
+- {name: {{ include "triptych.prefix" . }}_REVISION, value: {{ include "triptych.setting" (dict "value" $revision) | quote }}}
 {{- if or (eq .stage "controller") (and (eq .stage "preprocess") (eq .lane.values.mode "Grouped")) }}
 - {name: POD_IP, valueFrom: {fieldRef: {apiVersion: v1, fieldPath: status.podIP}}}
 {{- end }}
@@ -64,8 +64,13 @@ readinessProbe:
 {{ . }}
 {{- end }}
 {{- end }}
+{{- if hasPrefix "jobs" .stage }}
+{{- with include "triptych.jobs-secrets" . | trim }}
+{{ . }}
+{{- end }}
+{{- end }}
 {{- range $name, $value := include "triptych.python-settings" . | fromJson }}
-- {name: {{ upper (printf "%s_%s" $.stage $name) }}, value: {{ include "triptych.setting" (dict "value" $value) | quote }}}
+- {name: {{ printf "%s_%s" (include "triptych.prefix" $) (upper $name) }}, value: {{ include "triptych.setting" (dict "value" $value) | quote }}}
 {{- end }}
 {{- end }}
 

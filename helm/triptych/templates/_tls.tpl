@@ -64,7 +64,7 @@
 {{- define "triptych.tls-names" -}}
 {{- $names := list -}}
 {{- $stages := ternary (list "preprocess") (list "preprocess" "postprocess") .lane.inProcess -}}
-{{- range concat $stages (list "preprocess-pods" "controller") -}}
+{{- range concat $stages (list "preprocess-pods" "controller") (ternary (list "jobs") list .lane.values.jobs.enabled) -}}
 {{- $names = append $names (include "triptych.name" (dict "lane" $.lane "name" .)) -}}
 {{- end -}}
 {{- range $stages -}}

@@ -82,8 +82,13 @@ spec:
 Arguments: lane, component. */}}
 {{- define "triptych.strategy" -}}
 {{- $surge := ternary .lane.values.predictor.maxSurge 1 (has .component (list "predictor" "grouped")) -}}
+{{- if and (eq .component "jobs") (include "triptych.jobs-files" .) -}}
+# Two pods may not have one ledger in a file, and on two nodes they could not.
+type: Recreate
+{{- else -}}
 type: RollingUpdate
 rollingUpdate: {maxSurge: {{ int $surge }}, maxUnavailable: {{ ternary 0 1 (gt (int $surge) 0) }}}
+{{- end }}
 {{- end }}
 
 {{/* The replicas of a Deployment. If an autoscaler sets them, they are those of the Deployment in the cluster: a field that
@@ -98,7 +103,7 @@ Arguments: root, lane, component, stage. */}}
 {{- end }}
 {{- end }}
 
-{{/* The signal by which an autoscaler of the chart sets a stage's replicas: cpu or queue; empty if there is none.
+{{/* The signal by which an autoscaler of the chart sets a stage's replicas: cpu, queue or parts; empty if there is none.
 Arguments: lane, stage. */}}
 {{- define "triptych.autoscaling-signal" -}}
 {{- $values := index .lane.values .stage -}}

@@ -11,7 +11,7 @@ class JobsMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.open_parts = Gauge(
             "triptych_jobs_open_parts",
-            "Parts that are known and not committed, plan and manifest of a job too, of all jobs that have not ended; workers "
+            "Parts that are known and not committed, with plan and manifest, of all jobs that have not ended; workers "
             "are scaled by it",
             registry=registry,
         )

@@ -41,21 +41,12 @@ securityContext:
 {{ .lane.values.backend.jwt.secret | default (include "triptych.name" (dict "lane" .lane "name" "backend")) }}
 {{- end }}
 
-{{/* The address of preprocess: every pod, or the ingress of Knative, which balances. Arguments: root, lane. */}}
-{{- define "triptych.backend-preprocess" -}}
-{{- if eq .lane.modes.preprocess "Knative" -}}
-{{ include "triptych.address" (dict "root" .root "lane" .lane "stage" "preprocess") }}
-{{- else -}}
-dns:///{{ include "triptych.name" (dict "lane" .lane "name" "preprocess-pods") }}:9000
-{{- end }}
-{{- end }}
-
 {{/* The settings that the chart makes, as JSON. Arguments: root, lane. */}}
 {{- define "triptych.backend-settings" -}}
 {{- $values := .lane.values.backend -}}
 {{- $features := $values.features -}}
 {{- $settings := dict
-      "preprocess" (include "triptych.backend-preprocess" .)
+      "preprocess" (include "triptych.balanced-preprocess" .)
       "jwt_audience" $values.jwt.audience
       "grace_s" $values.shutdown.graceSeconds -}}
 {{- if eq $features.store "embedded" -}}

@@ -37,8 +37,11 @@ versions that it is given. Arguments: root; kind, as `group/version/Kind`. */}}
 {{- $needs = append $needs (list "cert-manager" "cert-manager.io/v1/Certificate" "tls.issuer needs; tls.secret works without") }}
 {{- end }}
 {{- range $stage := .lane.stages }}
-{{- if eq "queue" (include "triptych.autoscaling-signal" (dict "lane" $.lane "stage" $stage)) }}
+{{- $signal := include "triptych.autoscaling-signal" (dict "lane" $.lane "stage" $stage) }}
+{{- if eq $signal "queue" }}
 {{- $needs = append $needs (list "KEDA" "keda.sh/v1alpha1/ScaledObject" (printf "%s.autoscaling.signal queue needs; signal cpu works without" $stage)) }}
+{{- else if eq $signal "parts" }}
+{{- $needs = append $needs (list "KEDA" "keda.sh/v1alpha1/ScaledObject" "jobs.workers.autoscaling.maxReplicas needs; jobs.workers.replicas alone works without") }}
 {{- end }}
 {{- end }}
 {{- range $need := $needs }}

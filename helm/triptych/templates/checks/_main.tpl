@@ -13,6 +13,8 @@ sentence that names the value, what it contradicts and what to do.
 {{- include "triptych.check-tls" $stable }}
 {{- include "triptych.check-canary" $stable }}
 {{- include "triptych.check-backend" $stable }}
+{{- include "triptych.check-jobs" $stable }}
+{{- include "triptych.check-batches" $stable }}
 {{- include "triptych.check-cluster" $stable }}
 {{- include "triptych.check-rights" $stable }}
 {{- include "triptych.check-volumes" (merge (dict "component" "test") $stable) }}
@@ -39,5 +41,5 @@ sentence that names the value, what it contradicts and what to do.
 
 {{/* The path of a stage in values.yaml, for sentences. Arguments: lane, stage. */}}
 {{- define "triptych.path" -}}
-{{ ternary "canary." "" (and .lane.canary (ne .stage "controller")) }}{{ .stage }}
+{{ ternary "canary." "" (and .lane.canary (ne .stage "controller")) }}{{ ternary "jobs.workers" .stage (eq .stage "jobs-worker") }}
 {{- end }}

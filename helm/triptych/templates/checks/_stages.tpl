@@ -6,7 +6,7 @@
 {{- $mode := index .lane.modes .stage -}}
 {{- if $values.autoscaling }}
 {{- $signal := $values.autoscaling.signal -}}
-{{- if and (eq 0 (int $values.replicas)) (ne $mode "Knative") }}
+{{- if and (eq 0 (int $values.replicas)) (ne $mode "Knative") (ne $signal "parts") }}
 {{- fail (printf "%s.replicas is 0, and only Knative mode starts a pod for a request; its mode is %s" $path $mode) }}
 {{- end }}
 {{- if and (eq 0 (int $values.replicas)) (eq 0 (int $values.autoscaling.maxReplicas)) }}
@@ -28,13 +28,15 @@
 {{- define "triptych.check-shutdown" -}}
 {{- $shutdown := (index .lane.values .stage).shutdown -}}
 {{- $needed := addf (float64 $shutdown.preStopSeconds) (float64 ($shutdown.drainSeconds | default 0)) (float64 $shutdown.graceSeconds) -}}
+{{- $release := ternary 10 0 (hasPrefix "jobs" .stage) -}}
+{{- $needed = addf $needed $release -}}
 {{- if gt $needed (float64 $shutdown.terminationGracePeriodSeconds) }}
-{{- fail (printf "%s.shutdown: preStopSeconds, drainSeconds and graceSeconds add up to %v s, and terminationGracePeriodSeconds is %v: raise it, or calls in flight are cut" (include "triptych.path" .) $needed $shutdown.terminationGracePeriodSeconds) }}
+{{- fail (printf "%s.shutdown: preStopSeconds, drainSeconds and graceSeconds add up to %v s%s, and terminationGracePeriodSeconds is %v: raise it, or calls in flight are cut" (include "triptych.path" .) $needed (ternary " with the 10 s in which parts are given back" "" (gt $release 0)) $shutdown.terminationGracePeriodSeconds) }}
 {{- end }}
 {{- end }}
 
 {{- define "triptych.check-settings" -}}
-{{- $reserved := list "host" "port" "metrics_port" "otlp_endpoint" "triton_key" "tls_cert" "tls_key" "tls_client_ca" "upstream_ca" "upstream_cert" "upstream_key" "replica_name" -}}
+{{- $reserved := list "host" "port" "metrics_port" "otlp_endpoint" "triton_key" "tls_cert" "tls_key" "tls_client_ca" "upstream_ca" "upstream_cert" "upstream_key" "replica_name" "ledger" -}}
 {{- $settings := dict -}}
 {{- if eq .stage "backend" -}}
 {{- $reserved = list "host" "port" "jwt_key" "features" "articles" "preprocess_ca" "preprocess_cert" "preprocess_key" -}}
