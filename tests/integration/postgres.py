@@ -79,15 +79,26 @@ def postgres_server() -> Iterator[Postgres]:
         data = folder / "data"
         options = ["--auth", "trust", "--username", USER, "--encoding", "UTF8", "--pgdata", str(data)]
         subprocess.run([initdb, *options], user=user, cwd=folder, check=True, capture_output=True, timeout=START_S)
-        settings = ["-D", str(data), "-k", str(folder), "-c", "listen_addresses=", "-c", "max_connections=50"]
-        server = Postgres(folder, psql, [Path(initdb).resolve().with_name("postgres"), *settings], user)
-        try:
-            server.start()
+        with running(Postgres(folder, psql, server_command(initdb, data, folder), user)) as server:
             yield server
-        finally:
-            server.kill()
     finally:
         shutil.rmtree(folder)
+
+
+@contextmanager
+def running(server: Postgres) -> Iterator[Postgres]:
+    """Start a server, and end it behind the block: its data is removed."""
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()
+
+
+def server_command(initdb: str, data: Path, folder: Path, *more: str) -> list[str | Path]:
+    """The command of a server with its socket in a folder, and more options."""
+    options = ["-D", str(data), "-k", str(folder), "-c", "listen_addresses=", "-c", "max_connections=50", *more]
+    return [Path(initdb).resolve().with_name("postgres"), *options]
 
 
 def program(name: str) -> str | None:

@@ -1,0 +1,204 @@
+"""Jobs on the cluster: Postgres and S3 behind an API and workers that KEDA scales, and batches on a schedule."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import grpc
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from google.longrunning import operations_pb2 as lro
+
+from jobs.submit import Jobs
+from tests.e2e.bucket import Bucket, new_bucket
+from tests.e2e.conftest import Figure
+from tests.e2e.kubectl import Kubectl, wait_for
+from tests.e2e.node_postgres import NodePostgres, node_postgres
+from tests.e2e.release import START_S, Release
+from triptych.protocol import jobs_pb2 as jp
+
+ROWS, PART_ROWS, MOST = 8_000, 20, 3
+LEASE_S = 5
+JOB_S = 240.0  # on a busy machine
+QUESTION: dict[str, Any] = {"model": "sales_forecast_de", "keep": ["shop"]}
+
+
+@pytest.fixture(scope="module")
+def bucket(kubeconfig: Any) -> Iterator[Bucket]:
+    with new_bucket(kubeconfig) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def postgres(kubeconfig: Any) -> Iterator[NodePostgres]:
+    with node_postgres(Kubectl(kubeconfig, "default")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def release(
+    new_release: Callable[[str, str], Release], bucket: Bucket, postgres: NodePostgres, kubeconfig: Any
+) -> Release:
+    """Stack and jobs, with no worker yet, 8,000 rows in the bucket, and two batches that wait for their time."""
+    if Kubectl(kubeconfig, "default").run("get", "crd", "scaledobjects.keda.sh", check=False).returncode:
+        pytest.skip("needs KEDA: cluster up --with keda")
+    bucket.store.put("in/sales.parquet", _sales(ROWS))
+    bucket.store.put("in/few.parquet", _sales(50))
+    made = new_release("jobs", "Deployment")
+    for name, content in (("ledger", {"url": postgres.url}), ("store", bucket.keys)):
+        secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": content}
+        made.kubectl.apply(json.dumps(secret))
+    made.apply(_values(bucket))
+    for component in ("preprocess", "predictor", "controller", "jobs"):
+        made.wait_until_settled(component)
+    return made
+
+
+@pytest.mark.timeout(600)
+def test_workers_come_from_zero_and_go_and_a_kill_of_one_and_of_the_api_costs_no_row(
+    release: Release, bucket: Bucket, figure: Figure
+) -> None:
+    wait_for(lambda: not release.pods("jobs-worker"), "KEDA has removed the worker without work", START_S)
+    limits = {"partRows": PART_ROWS}
+    document = QUESTION | {"read": {"uri": f"{bucket.uri}/in/sales.parquet"}, "limits": limits}
+    request = jp.SubmitRequest(request_id="kills", document=_text(document))
+    started_s = time.monotonic()
+    jobs = _jobs(release)
+    name = jobs.submit(request)
+    release.wait_until_settled("jobs-worker", MOST)
+    figure(f"{MOST} workers {time.monotonic() - started_s:.0f} s after the job was submitted to none")
+    before = _progress(release, name)
+    assert 0 < before.committed < before.parts, "the kills come amid the job"
+    for component in ("jobs-worker", "jobs"):
+        victim = release.pods(component)[0]["metadata"]["name"]
+        release.kubectl("delete", "pod", victim, "--grace-period=0", "--force")
+    assert jobs.submit(request) == name, "the same request id is the same job"
+    operation = wait_for(lambda: _done(jobs, name), "the job is done", JOB_S)
+    assert operation.HasField("response"), operation.error.message
+    figure(f"{ROWS:,} rows in {ROWS // PART_ROWS} parts done {time.monotonic() - started_s:.0f} s after the submission")
+    jobs.close()
+    assert sorted(_shops(release, name)) == list(range(ROWS))
+    ended_s = time.monotonic()
+    wait_for(lambda: not release.pods("jobs-worker"), "KEDA has removed all workers", START_S)
+    figure(f"no worker {time.monotonic() - ended_s:.0f} s after the job was read")
+
+
+@pytest.mark.timeout(400)
+def test_a_batch_on_a_schedule_is_a_job_with_the_name_of_its_run(release: Release) -> None:
+    log = _run_now(release, "batch-few", "now-1")
+    assert f"request id {release.kubectl.namespace}/now-1" in log
+    assert "succeeded: 1 of 1 parts, 50 rows" in log
+
+
+@pytest.mark.timeout(400)
+def test_a_batch_on_a_schedule_writes_to_postgres_by_itself(release: Release, postgres: NodePostgres) -> None:
+    postgres.execute("CREATE TABLE totals (shop bigint PRIMARY KEY, total real)")
+    _run_now(release, "batch-totals", "now-2")
+    assert postgres.execute("SELECT count(*), count(total), min(shop), max(shop) FROM totals") == "50|50|0|49"
+
+
+def _values(bucket: Bucket) -> dict[str, Any]:
+    few = {"read": {"uri": f"{bucket.uri}/in/few.parquet"}}
+    table = {"write": {"postgres": {"table": "totals", "key": ["shop"]}}}
+    never = "0 0 30 2 *"  # February has no 30th
+    url = {"name": "BATCH_POSTGRES", "valueFrom": {"secretKeyRef": {"name": "ledger", "key": "url"}}}
+    small = {"requests": {"cpu": "50m", "memory": "128Mi"}}
+    return {
+        "postprocess": {"mode": "InProcess"},
+        "jobs": {
+            "enabled": True,
+            "ledger": {"secret": "ledger"},
+            "objects": f"{bucket.uri}/jobs",
+            "sources": [bucket.uri],
+            "s3": {"endpoint": bucket.endpoint, "region": "us-east-1", "secret": "store"},
+            "settings": {"lease_s": LEASE_S},
+            "workers": {
+                "autoscaling": {"maxReplicas": MOST, "scaleDownAfterSeconds": 5},
+                "settings": {"parallel_parts": 1},
+                "resources": small,
+            },
+        },
+        "batches": [
+            {"name": "few", "schedule": never, "document": QUESTION | few},
+            {"name": "totals", "schedule": never, "document": QUESTION | few | table},
+        ],
+        "batch": {"extraEnv": [url], "resources": small},
+    }
+
+
+def _run_now(release: Release, cronjob: str, name: str) -> str:
+    """The log of a run of a CronJob. Fails if the run fails."""
+    release.kubectl("create", "job", f"--from=cronjob/{cronjob}", name)
+
+    def ended() -> dict[str, Any] | None:
+        status: dict[str, Any] = release.kubectl.get("job", name).get("status", {})
+        return status if {"Complete", "Failed"} & {each["type"] for each in status.get("conditions", ())} else None
+
+    status = wait_for(ended, f"job {name} has ended", JOB_S)
+    log = release.kubectl("logs", f"job/{name}")
+    assert status.get("succeeded") == 1, log
+    return log
+
+
+def _sales(rows: int) -> bytes:
+    """Parquet with the inputs of sales_forecast_de."""
+    random = np.random.default_rng(1)
+    columns = {
+        "shop": np.arange(rows),
+        "history": list(random.integers(0, 50, (rows, 28)).astype(np.float32)),
+        "price": list(random.integers(4, 40, (rows, 7)).astype(np.float32) / 4),
+        "promotion": list(random.random((rows, 7)) > 0.7),
+    }
+    file = io.BytesIO()
+    pq.write_table(pa.table(columns), file)
+    return file.getvalue()
+
+
+def _text(document: dict[str, Any]) -> str:
+    return json.dumps({"apiVersion": "triptych.dev/v1", "kind": "Job"} | document)
+
+
+def _address(release: Release) -> str:
+    return f"{release.kubectl.get('service', 'jobs')['spec']['clusterIP']}:9003"
+
+
+def _jobs(release: Release) -> Jobs:
+    return Jobs(_address(release))
+
+
+def _done(jobs: Jobs, name: str) -> lro.Operation | None:
+    operation = jobs.wait(name)
+    return operation if operation.done else None
+
+
+def _progress(release: Release, name: str) -> jp.JobMetadata:
+    """The progress of a job as it is now."""
+    found = jp.JobMetadata()
+    with grpc.insecure_channel(_address(release)) as channel:
+        get = channel.unary_unary(
+            "/google.longrunning.Operations/GetOperation",
+            lro.GetOperationRequest.SerializeToString,
+            lro.Operation.FromString,
+        )
+        get(lro.GetOperationRequest(name=name), timeout=JOB_S).metadata.Unpack(found)
+    return found
+
+
+def _shops(release: Release, name: str) -> Iterator[int]:
+    """The kept column of all answers of a job, as `Follow` has them."""
+    with grpc.insecure_channel(_address(release)) as channel:
+        follow = channel.unary_stream(
+            "/triptych.v1.Jobs/Follow", jp.FollowRequest.SerializeToString, jp.FollowReply.FromString
+        )
+        content = b""
+        for reply in follow(jp.FollowRequest(name=name), timeout=JOB_S):
+            content += reply.content
+            if reply.content and not reply.more:
+                yield from pa.ipc.open_stream(content).read_all()["shop"].to_pylist()
+                content = b""
