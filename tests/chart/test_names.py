@@ -10,6 +10,7 @@ import pytest
 
 from tests.chart.objects import Objects, Render
 from tests.chart.test_pod_options import LAYOUTS
+from tests.chart.test_policies import JOBS
 from tools.chart.program import ProgramFailed
 
 DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
@@ -22,7 +23,7 @@ EVERYTHING: dict[str, Any] = {
     "backend": {"enabled": True},
     "readinessHook": {"enabled": True},
     "metrics": {"serviceMonitor": {"enabled": True}},
-}
+} | JOBS
 
 
 def label_values(node: Any) -> Iterator[str]:
@@ -41,6 +42,8 @@ def label_values(node: Any) -> Iterator[str]:
 def assert_valid(made: Objects) -> None:
     for each in made.all:
         assert DNS_LABEL.fullmatch(each["metadata"]["name"]), each["metadata"]["name"]
+        if each["kind"] == "CronJob":
+            assert len(each["metadata"]["name"]) <= 52, "Kubernetes adds the time to it"
         if each["kind"] == "InferenceService":
             mode = each["metadata"]["annotations"]["serving.kserve.io/deploymentMode"]
             assert DNS_LABEL.fullmatch(OF_KSERVE[mode].format(each["metadata"]["name"]))

@@ -20,7 +20,19 @@ ALL: dict[str, Any] = {
     "preprocess": {"autoscaling": {"maxReplicas": 2}},
     "readinessHook": {"enabled": True},
 }
-PODS: dict[str, Any] = {"backend": {"enabled": True}, "readinessHook": {"enabled": True}}  # every pod of the chart
+JOBS: dict[str, Any] = {
+    "jobs": {
+        "enabled": True,
+        "ledger": {"secret": "ledger"},
+        "objects": "s3://bucket/jobs",
+        "workers": {"autoscaling": {"maxReplicas": 2}},
+    },
+    "batches": [
+        {"name": "nightly", "schedule": "@daily", "document": {"model": "digits_gb", "read": {"uri": "s3://a"}}}
+    ],
+}
+# Every pod of the chart.
+PODS: dict[str, Any] = {"backend": {"enabled": True}, "readinessHook": {"enabled": True}} | JOBS
 ROUTED = {"gateway": {"enabled": True, "parents": [{"name": "public"}], "hostnames": ["triptych.example.com"]}}
 UNITS = {"m": Decimal("0.001"), "Mi": Decimal(1 << 20), "Gi": Decimal(1 << 30)}
 
@@ -31,6 +43,8 @@ def pod_labels(made: Objects) -> Iterator[tuple[str, dict[str, str]]]:
         name = f"{each['kind']}/{each['metadata']['name']}"
         if each["kind"] == "Deployment":
             yield name, each["spec"]["template"]["metadata"]["labels"]
+        elif each["kind"] == "CronJob":
+            yield name, each["spec"]["jobTemplate"]["spec"]["template"]["metadata"]["labels"]
         elif each["kind"] == "InferenceService":
             yield name, each["spec"]["predictor"]["labels"]
         elif each["kind"] == "Pod":
@@ -41,7 +55,7 @@ def pod_labels(made: Objects) -> Iterator[tuple[str, dict[str, str]]]:
 def test_a_common_label_is_on_every_object_and_every_pod(render: Render, mode: str) -> None:
     """kmcp#141, DataDog/helm-charts#785"""
     more = {} if mode == "Knative" else ROUTED
-    made = render(ALL | more | {"mode": mode, "commonLabels": {"team": "red", "cost-center": "7"}})
+    made = render(ALL | JOBS | more | {"mode": mode, "commonLabels": {"team": "red", "cost-center": "7"}})
     assert len(made.all) > 25
     for each in made.all:
         labels = each["metadata"]["labels"]

@@ -63,12 +63,19 @@ spec:
           labels:
             {{- include "triptych.pod-labels" . | nindent 12 }}
           annotations:
-            triptych.dev/document: {{ include "triptych.batch-document" . | quote }}
-            {{- with .lane.pods.batch.podAnnotations }}
-            {{- toYaml . | nindent 12 }}
-            {{- end }}
+            {{- include "triptych.batch-annotations" . | nindent 12 }}
         spec:
           {{- include "triptych.batch-pod" . | nindent 10 }}
+{{- end }}
+
+{{/* Arguments: root, lane, batch. */}}
+{{- define "triptych.batch-annotations" -}}
+{{- $annotations := dict "triptych.dev/document" (include "triptych.batch-document" .) -}}
+{{- if not .batch.claim }}
+{{- /* The cluster autoscaler keeps a node for the files of its pods; here they are none to keep. */ -}}
+{{- $_ := set $annotations "cluster-autoscaler.kubernetes.io/safe-to-evict-local-volumes" "data" -}}
+{{- end -}}
+{{- toYaml (merge dict .lane.pods.batch.podAnnotations $annotations) -}}
 {{- end }}
 
 {{/* Arguments: root, lane, component, batch. */}}
