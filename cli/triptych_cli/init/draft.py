@@ -73,7 +73,7 @@ def draft_of(header: OnnxHeader) -> Draft:
         known, made = [*map(_draft, header.inputs)], [*map(_draft, outputs)]
         return Draft(known, made, None, notes + open_notes(header.inputs), is_batching=True)
     if not any(_first(tensor) in (None, 1) and tensor.name not in elsewhere for tensor in header.inputs):
-        raise CannotServe(_no_rows(header.inputs))
+        return _whole(header.inputs, outputs, notes)
     notes += [_one_row(tensors, elsewhere), *open_notes(header.inputs), *_single(header.inputs)]
     known = [_one_row_draft(tensor, tensor.name in elsewhere) for tensor in header.inputs]
     made = [_one_row_output(tensor, known, notes, tensor.name in elsewhere) for tensor in outputs]
@@ -125,12 +125,15 @@ def _check(tensor: Tensor) -> None:
         raise CannotServe(f"'{tensor.name}' has no shape in the file: export it with one, the rows first and open")
 
 
-def _no_rows(inputs: Sequence[Tensor]) -> str:
+def _whole(inputs: Sequence[Tensor], outputs: Sequence[Tensor], notes: Sequence[str]) -> Draft:
+    """The draft of a file in which no input has rows: each request is one row, and a tensor is all of it."""
     shapes = ", ".join(f"'{tensor.name}' {_spell(tensor)}" for tensor in inputs)
-    return (
-        f"no input has the rows as its first dimension, there are {shapes}: "
-        "export it with an open first dimension (torch.onnx.export: dynamic_axes), or with 1 everywhere"
+    note = (
+        f"no input has the rows as its first dimension, there are {shapes}: each request is one row of these sizes; "
+        "if one of them is a batch, export it open (torch.onnx.export: dynamic_axes)"
     )
+    known, made = ([_whole_draft(tensor) for tensor in each] for each in (inputs, outputs))
+    return Draft(known, made, 1, [*notes, note, *_single(inputs)], is_batching=False)
 
 
 def _one_row(tensors: Sequence[Tensor], elsewhere: Collection[str]) -> str:
@@ -199,6 +202,14 @@ def _one_row_draft(tensor: Tensor, elsewhere: bool = False) -> DraftTensor:
     # What is open is that of the one row, if it is all that is open.
     sizes = tuple(1 if size == -1 else size for size in shape) if shape.count(-1) == 1 else shape
     return DraftTensor(tensor.name, tensor.datatype, sizes, (1, *shape), shape)
+
+
+def _whole_draft(tensor: Tensor) -> DraftTensor:
+    """A tensor that is one row as it is in the file, with [1] before it for Triton's callers."""
+    shape = _numbers(tensor.shape or ())
+    if not shape or shape[0] == 1:
+        return _one_row_draft(tensor)
+    return DraftTensor(tensor.name, tensor.datatype, shape, (1, *shape), shape)
 
 
 def _one_row_output(tensor: Tensor, inputs: Sequence[DraftTensor], notes: list[str], elsewhere: bool) -> DraftTensor:

@@ -99,8 +99,6 @@ def test_a_single_value_for_each_row_is_reshaped(init: Init, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("data", "text"),
     [
-        (onnx.linear(rows=4), "no input has the rows as its first dimension, there are 'x' [4, 2]"),
-        (header_file([("x", 1, ())], [("y", 1, ("n",))]), "no input has the rows as its first dimension, there are"),
         (header_file([("x", 1, None)], [("y", 1, ("n",))]), "'x' has no shape in the file"),
         (header_file([("x", 16, ("n",))], [("y", 1, ("n",))]), "'x' is BF16, want one of BOOL"),
         (header_file([], [("y", 1, ("n",))]), "the file has no input"),
@@ -140,6 +138,34 @@ def test_a_model_with_state_takes_one_row(init: Init, tmp_path: Path, capsys: py
     config = (tmp_path / "models/f/config.pbtxt").read_text()
     assert "dims: [ 1, 2, -1, 128 ] reshape { shape: [ 2, -1, 128 ] }" in config
     assert "dims: [ 1, -1, -1, -1 ] reshape { shape: [ -1, -1, -1 ] }" in config  # open where the file is, for Triton
+    assert validate_repository(tmp_path / "models").problems == []
+
+
+@pytest.mark.parametrize(
+    ("data", "dims", "shape", "answer"),
+    [
+        (onnx.linear(rows=4), "dims: [ 1, 4, 2 ] reshape { shape: [ 4, 2 ] }", [-1, 4, 2], None),  # a fixed batch
+        (header_file([("x", 1, (3,))], [("y", 1, (3,))]), "dims: [ 1, 3 ] reshape { shape: [ 3 ] }", [-1, 3], [-1, 3]),
+        (header_file([("x", 1, (80, "t"))], [("y", 1, ("k", 6))]), "dims: [ 1, 80, -1 ]", [-1, 80, -1], [-1, -1, 6]),
+        (header_file([("x", 1, ())], [("y", 1, ("n",))]), "dims: [ 1 ]", [-1], [-1, -1]),
+    ],
+)
+def test_a_file_without_rows_takes_one_row_as_a_whole(
+    init: Init,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    data: bytes,
+    dims: str,
+    shape: list[int],
+    answer: list[int] | None,
+) -> None:
+    assert init(data) == 0
+    assert "no input has the rows as its first dimension, there are 'x' [" in capsys.readouterr().out
+    assert dims in (tmp_path / "models/f/config.pbtxt").read_text()
+    contract = load_contract(tmp_path / "models/f/1/contract.yaml")
+    assert contract.max_rows == 1
+    assert list(contract.model.inputs[0].shape) == shape
+    assert answer is None or list(contract.model.outputs[0].shape) == answer
     assert validate_repository(tmp_path / "models").problems == []
 
 
