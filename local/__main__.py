@@ -19,6 +19,7 @@ from local.environments import cache_folder, ensure
 from local.errors import LocalError
 from local.notices import ControllerNotices
 from local.stack import MODEL_REPOSITORY, SERVED_MODELS, LocalStack
+from triptych.contract.verification.backends import LOCAL_BACKENDS
 
 WATCH_S = 0.5
 HINT_SERVED_MODELS = "that SERVED_MODELS=... names beside MODELS=..."
@@ -67,7 +68,8 @@ def _run(given: argparse.Namespace) -> int:
     stack.start(_print_ready)
     notices = ControllerNotices(stack.log("controller"), served_models or HINT_SERVED_MODELS)
     try:
-        _print(f"stack ready after {time.monotonic() - start:.1f} s; logs in {stack.run_folder}\n")
+        _print(f"stack ready after {time.monotonic() - start:.1f} s; logs in {stack.run_folder}")
+        _print(f"Triton loads models of the backends {' and '.join(LOCAL_BACKENDS)}\n")
         _print_notices(notices)
         if requests:
             failed = _send_all(stack, requests)

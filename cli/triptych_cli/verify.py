@@ -32,7 +32,8 @@ ADVICE = {
     r": postprocess|: preprocess": "steps and their fields: triptych steps; examples: docs/guides/contracts.md",
     r"contract states|want sha256": "the digests of the files as they are: triptych digests MODEL/VERSION",
     r"belongs to model": "give the contract another route, or make it a version of that model",
-    r"must look alike": "state the same inputs and outputs in each contract of the family, or choose another family",
+    r"must look alike": "state the same inputs and outputs in each contract of the family, make an input that some "
+    "lack optional (required: false), or choose another family",
     r"as in its other versions": "keep one route in all versions of a model; another route is another model",
     r"but the folder is": "rename the folder, or correct name",
     r"config\.pbtxt:\d+: cannot be read": "write a config.pbtxt for Triton there: docs/guides/contracts.md",
@@ -51,6 +52,8 @@ def main(arguments: Sequence[str]) -> int:
         print(f"{directory}: is {inner}; verify the model repository that holds it", file=sys.stderr)
         return 1
     report = validate_repository(directory)
+    for model, note in report.notes.items():
+        print(f"note: {model}: {note}")
     if not report.problems:
         print(f"OK {report.summary()}")
         return 0

@@ -127,6 +127,7 @@ def test_once_shows_each_component_request_and_answer_and_ends_well(start_run: S
     assert "  scales(route=DE)  <-  features ▁▃▅█ (1 to 4)" in run.lines
     assert any(line.startswith("  -> scale version 2, ") for line in run.lines)
     assert "     output 2 4 6  ▁▄█" in run.lines
+    assert "Triton loads models of the backends onnxruntime and python" in run.lines
     assert "controller: models served: 2, versions: 3" in run.lines
     assert "1 of 1 examples answered" in run.lines
     assert run.errors == ""

@@ -10,6 +10,7 @@ from pathlib import Path
 from triptych.contract.errors import ContractError
 from triptych.contract.reading.files import cause, printable, printable_path
 from triptych.contract.schema.contract import Contract
+from triptych.contract.verification.backends import backend_note
 from triptych.contract.verification.families import ModelIdentities, VersionIdentity, check_families
 from triptych.contract.verification.model_folder import NO_VERSION, ModelFolder, model_folders, read_model_folder
 from triptych.contract.verification.tree import CONTRACT
@@ -21,10 +22,11 @@ Contracts = dict[int, Contract]  # by version
 
 @dataclass
 class ValidationReport:
-    """Contracts of the valid versions by model, and a line for every problem."""
+    """Contracts of the valid versions by model, and a line for every problem. `notes` by model are no problems."""
 
     models: dict[str, Contracts] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    notes: dict[str, str] = field(default_factory=dict)
 
     def summary(self) -> str:
         """`53 models, 54 versions: digits (5 routes), sales_forecast (48 routes)`."""
@@ -74,6 +76,8 @@ def _validate_model(
             report.problems += error.lines
     if valid:
         report.models[model.name] = valid
+        if note := backend_note(model.config):
+            report.notes[model.name] = note
 
 
 def _family_faults(root: Path, models: dict[str, Contracts]) -> Iterator[str]:

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from local.environments import ROOT
 from tests.onnx_files import linear
+from triptych.contract.verification.backends import LOCAL_BACKENDS
 from triptych_cli.__main__ import main
 
 SALES = """\
@@ -54,6 +56,31 @@ def change(path: Path, old: str, new: str) -> None:
 def test_a_good_repository_is_one_line(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["verify", str(repository)]) == 0
     assert capsys.readouterr().out == "OK 3 models, 4 versions: sales_forecast (3 routes)\n"
+
+
+@pytest.mark.parametrize(
+    ("backend", "file", "end"),
+    [
+        ("pytorch", "model.pt", "which has onnxruntime, python; NVIDIA's image has it"),
+        ("onnxrt", "model.onnx", "nor in NVIDIA's image, which has dali, "),
+    ],
+)
+def test_a_backend_that_the_local_triton_lacks_is_said(
+    repository: Path, capsys: pytest.CaptureFixture[str], backend: str, file: str, end: str
+) -> None:
+    model = repository / "sales_forecast_no"
+    change(model / "config.pbtxt", "onnxruntime", backend)
+    (model / "1/model.onnx").rename(model / "1" / file)
+    assert main(["verify", str(repository)]) == 0
+    printed = capsys.readouterr().out
+    assert f"note: sales_forecast_no: backend '{backend}' is not in the Triton of make run" in printed
+    assert end in printed
+    assert printed.count("note: ") == 1
+
+
+def test_the_backends_of_the_local_triton_are_those_of_its_folder() -> None:
+    folder = ROOT / "services/predictor/backends"
+    assert sorted(LOCAL_BACKENDS) == sorted(entry.name for entry in folder.iterdir() if entry.is_dir())
 
 
 @pytest.mark.parametrize(
