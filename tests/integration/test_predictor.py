@@ -135,6 +135,35 @@ def edit(folder: Path, old: str, new: str) -> None:
     config.write_text(config.read_text().replace(old, new))
 
 
+PYTHON_CONFIG = """\
+name: "numbers"
+backend: "python"
+max_batch_size: 4
+input [{ name: "x" data_type: TYPE_FP32 dims: [ 2 ] }]
+output [{ name: "y" data_type: TYPE_FP32 dims: [ 2 ] }]
+"""
+PYTHON_MODEL = """\
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+class TritonPythonModel:
+    def execute(self, requests):
+        tensors = [pb_utils.get_input_tensor_by_name(request, "x").as_numpy() for request in requests]
+        return [pb_utils.InferenceResponse([pb_utils.Tensor("y", np.square(each))]) for each in tensors]
+"""
+
+
+def test_a_python_model_finds_numpy(client: triton.InferenceServerClient, models: Path) -> None:
+    folder = models / "numbers"
+    (folder / "1").mkdir(parents=True)
+    (folder / "config.pbtxt").write_text(PYTHON_CONFIG)
+    (folder / "1/model.py").write_text(PYTHON_MODEL)
+    client.load_model("numbers", client_timeout=60)
+    tensor = triton.InferInput("x", [1, 2], "FP32")
+    tensor.set_data_from_numpy(np.array([[2, 3]], np.float32))
+    assert client.infer("numbers", [tensor], client_timeout=30).as_numpy("y").tolist() == [[4, 9]]
+
+
 TEXT_CONFIG = """\
 name: "text"
 backend: "onnxruntime"

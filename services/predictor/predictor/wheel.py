@@ -85,6 +85,8 @@ def environment(wheel: Wheel, inherited: dict[str, str]) -> dict[str, str]:
         **inherited,
         "LD_LIBRARY_PATH": os.pathsep.join(libraries),
         "PYTHONPATH": str(wheel.site_packages),
+        # The interpreter of a model reads no PYTHONPATH. It takes the packages of the first python3 in PATH.
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), inherited.get("PATH", os.defpath)]),
         "OMP_NUM_THREADS": "1",  # these two are numpy's; onnxruntime's are in config.pbtxt
         "OPENBLAS_NUM_THREADS": "1",
     }
