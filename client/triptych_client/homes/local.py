@@ -99,9 +99,10 @@ class _Version:
 
     def ask(self, request: ModelRequest) -> ModelAnswer:
         """Raises `TriptychError`, and any error of the model."""
-        plan, rows = self._plan, self._plan.check_inputs(request.inputs)
+        plan, inputs = self._plan, self._plan.of_contract(request.inputs)
+        rows = plan.check_inputs(inputs)
         parameters = plan.check_parameters(request.parameters)
-        values = plan.preprocess(request.inputs)
+        values = plan.preprocess(inputs)
         outputs = plan.predicted(self._predict(plan.model_inputs(values)), rows)
         answer = plan.postprocess(outputs | plan.carried_values(values), parameters)
         names = request.outputs or plan.outputs

@@ -167,7 +167,7 @@ class CatalogClient:
         return UnknownVersion(model.name, version, model.targets, model.aliases)
 
     def sample(self, name: str) -> RoutableModel:
-        """The model of that name, or any model of that family: they share one signature."""
+        """The model of that name, or any model of that family: they differ in optional inputs at most."""
         routes = self._families.get(name)
         return self._models[next(iter(routes.values()))] if routes else self.model(name, None)
 

@@ -11,7 +11,7 @@ from preprocess.settings import Settings
 from triptych.client.contract_cache import ContractCache
 from triptych.errors import UnknownTarget
 from triptych.protocol.call import Call
-from triptych.protocol.infer_request import BACKGROUND, request_parameters, wanted_outputs
+from triptych.protocol.infer_request import BACKGROUND, drop_inputs, request_parameters, wanted_outputs
 from triptych.protocol.metadata import ModelInfo, caller_side
 from triptych.protocol.tensors import request_tensors
 from triptych.server.inference_servicer import InferenceServicer
@@ -43,6 +43,8 @@ class PreprocessServicer(InferenceServicer):
         about = current_request()
         about.identify(target.family, target.model, str(target.version))
         plan = await self._contracts.get(target.model, target.version, call, request)
+        if plan.ignores_unknown_inputs:
+            drop_inputs(request, plan.known_inputs)
         tensors = request_tensors(request, plan.check_input)
         result = await self._pipeline.infer(
             InferenceRequest(

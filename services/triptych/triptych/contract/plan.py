@@ -43,12 +43,20 @@ class Plan:
         self.carried = contract.carried
         self.model_outputs = [spec.name for spec in contract.model.outputs]
         self.outputs = [spec.name for spec in contract.outputs]
+        self.known_inputs = frozenset(spec.name for spec in contract.inputs)
+        self.ignores_unknown_inputs = contract.unknown_inputs == "ignore"
         self._check_inputs = InputCheck(contract.inputs, contract.max_rows)
         self._check_parameters = ParameterCheck(contract.parameters)
         self._check_model_inputs = TensorCheck("model input", contract.model.inputs)
         self._check_model_outputs = TensorCheck("model output", contract.model.outputs)
         self._check_outputs = TensorCheck("output", contract.outputs)
         self._observe = contract.observe.compile(contract.labels) if contract.observe else observe_nothing
+
+    def of_contract(self, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+        """The inputs without those that the contract ignores."""
+        if not self.ignores_unknown_inputs:
+            return inputs
+        return {name: array for name, array in inputs.items() if name in self.known_inputs}
 
     def check_inputs(self, inputs: Mapping[str, Array]) -> int:
         """Number of rows of a request. Raises InvalidInput or InvalidRequest."""

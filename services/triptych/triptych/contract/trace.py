@@ -33,6 +33,7 @@ def trace(
 
     Raises the errors of the steps and of the checks of the plan.
     """
+    inputs = plan.of_contract(inputs)
     contract, rows = plan.contract, plan.check_inputs(inputs)
     checked = plan.check_parameters(parameters)
     yield Moment("request", "", inputs)

@@ -5,7 +5,7 @@ tests/unit/triptych/protocol/test_fields.py reads the descriptors, so that a fie
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -77,6 +77,18 @@ def refuse_unknown_fields(message: Message) -> None:
     if (number := unknown_field(message)) is not None:
         name = message.DESCRIPTOR.full_name
         raise InvalidRequest(f"want the fields of {name} that this server knows, got field {number}")
+
+
+def drop_inputs(request: pb.ModelInferRequest, known: Collection[str]) -> None:
+    """Remove the inputs of other names, with their raw contents. A wrong number of these stays, to be refused."""
+    inputs, raw = request.inputs, request.raw_input_contents
+    if raw and len(raw) != len(inputs):
+        return
+    for place in reversed(range(len(inputs))):
+        if inputs[place].name not in known:
+            del inputs[place]
+            if raw:
+                del raw[place]
 
 
 def request_parameters(request: pb.ModelInferRequest, limits: RequestLimits) -> dict[str, Parameter]:

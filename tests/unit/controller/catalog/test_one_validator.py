@@ -142,6 +142,21 @@ def test_a_version_that_does_not_look_like_the_others_is_left_out_alone(models: 
     assert "must look alike to callers" in catalog.invalid["sales_de", 2]
 
 
+@pytest.mark.parametrize("required", [False, True])
+def test_an_input_that_others_do_not_know_is_a_fault_only_if_it_is_required(
+    models: Path, publish: Publish, required: bool
+) -> None:
+    publish("sales_de")
+    second = publish("sales_de", 2)
+    publish("sales_fr")
+    more = f"  - {{name: more, datatype: FP32, shape: [-1, 2], required: {str(required).lower()}}}\nmodel:\n"
+    replace(second / "contract.yaml", "model:\n", more)
+    catalog = read(models)
+    assert set(catalog.models["sales_de"].versions) == ({1} if required else {1, 2})
+    assert set(catalog.models["sales_fr"].versions) == {1}
+    assert required == ("must look alike to callers" in catalog.invalid.get(("sales_de", 2), ""))
+
+
 # The signature in force
 
 

@@ -13,6 +13,7 @@ import pytest
 from triptych.contract import Contract, Plan
 from triptych.contract.steps.image_files import decoding
 from triptych.contract.steps.pictures import decode_image
+from triptych.contract.trace import trace
 from triptych.contract.verification.trial import trial
 from triptych.errors import ContractViolation, InvalidInput
 
@@ -39,6 +40,17 @@ def test_sales_features_are_history_price_promotion_side_by_side(sales_plan: Pla
     np.testing.assert_array_equal(tensors["features"][:, :28], inputs["history"])
     np.testing.assert_array_equal(tensors["features"][:, 28:35], inputs["price"])
     np.testing.assert_array_equal(tensors["features"][:, 35:], inputs["promotion"].astype(F))
+
+
+def test_inputs_of_other_names_are_refused_or_ignored(digits_document: dict[str, Any]) -> None:
+    inputs = {"image": np.array([picture(4, 4)], np.object_), "other": np.zeros((9, 1), F)}
+    refusing = Plan(spoilt(digits_document))
+    with pytest.raises(InvalidInput, match="input 'other': want one of image, box, got an input of another name"):
+        refusing.check_inputs(refusing.of_contract(inputs))
+    ignoring = Plan(spoilt(digits_document | {"unknown_inputs": "ignore"}))
+    assert list(ignoring.of_contract(inputs)) == ["image"]
+    moments = [*trace(ignoring, inputs, {}, None)]
+    assert [list(moment.values) for moment in moments][0] == ["image"]
 
 
 def test_sales_units_are_whole_never_negative_and_add_up(sales_plan: Plan) -> None:

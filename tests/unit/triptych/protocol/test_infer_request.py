@@ -28,12 +28,33 @@ from triptych.errors import (
     UnknownVersion,
 )
 from triptych.protocol.call import Call
+from triptych.protocol.infer_request import drop_inputs
 from triptych.protocol.status import MAX_TEXT_BYTES, RETRY_AFTER, status_of, trailers_of
-from triptych.protocol.tensors import decode_request
+from triptych.protocol.tensors import decode_request, request_tensors
 from triptych.telemetry import logs
 
 LONG = "x" * 3_000_000
 BAD = "INVALID_ARGUMENT"
+
+
+@pytest.mark.parametrize("is_raw", [True, False])
+def test_inputs_of_other_names_are_dropped_with_their_contents(is_raw: bool) -> None:
+    request = infer_request("m", {name: np.full((1, 1), value, np.int64) for value, name in enumerate("abca")})
+    request.inputs.add(name="d", datatype="SHARED", shape=[1])
+    request.raw_input_contents.append(b"")
+    if not is_raw:
+        del request.raw_input_contents[:]
+    drop_inputs(request, {"a", "c"})
+    assert [tensor.name for tensor in request.inputs] == ["a", "c"]
+    assert list(request.raw_input_contents) == ([bytes([3]) + bytes(7), bytes([2]) + bytes(7)] if is_raw else [])
+
+
+def test_a_wrong_number_of_contents_is_refused_before_any_input_is_dropped() -> None:
+    request = infer_request("m", {"a": np.zeros((1, 1), np.int64), "b": np.zeros((1, 1), np.int64)})
+    del request.raw_input_contents[0]
+    drop_inputs(request, {"a"})
+    with pytest.raises(InvalidRequest, match="want one raw_input_contents for each of the 2 inputs"):
+        request_tensors(request)
 
 
 @pytest.mark.parametrize("shape", [[0, 2**62], [0, 2**62, 2**62], [2**63 - 1, 0], [1, 0, 2**50], [0, 2**31, 2**31]])

@@ -44,8 +44,11 @@ class Contract(Declarations):
         return hashlib.sha256(self.canonical_json()).hexdigest()
 
     def signature(self) -> str:
-        """Interface for callers of the family, as a line: equal for all of its models and versions."""
-        inputs = [f"{spec.name} {spec.text}{'' if spec.required else ' optional'}" for spec in self.inputs]
+        """Interface for callers of the family, as a line: equal for all of its models and versions.
+
+        Optional inputs are no part of it: a version may have one that others do not know.
+        """
+        inputs = [f"{spec.name} {spec.text}" for spec in self.inputs if spec.required]
         parameters = [f"{spec.name} {spec.type}" for spec in self.parameters]
         outputs = [f"{spec.name} {spec.text}" for spec in self.outputs]
         parts = (("inputs", inputs), ("parameters", parameters), ("outputs", outputs))

@@ -77,6 +77,13 @@ class Declarations(StrictModel):
     description: str = ""
     max_rows: Annotated[int, Field(ge=1, le=65536, description="most rows of one request")]
     inputs: Annotated[tuple[InputSpec, ...], Field(strict=False, min_length=1, description="what a caller sends")]
+    unknown_inputs: Annotated[
+        Literal["refuse", "ignore"] | None,
+        Field(
+            description="what to do with inputs of other names, which newer versions may know: `refuse` (when left "
+            "out), or `ignore`, which drops them unread"
+        ),
+    ] = None  # not a default that is written out: stages of an earlier release read the other contracts
     parameters: Annotated[
         tuple[ParameterSpec, ...], Field(strict=False, description="request parameters a caller may send")
     ] = ()

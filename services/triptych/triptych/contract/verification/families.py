@@ -1,7 +1,8 @@
 """The validator of a repository: models and families against each other. Pure.
 
 A family and route belong to one model. A model has one family and route in all its versions. All members of a family
-have one signature, on which callers rely: preprocess answers for a family by any of its members.
+have one signature, on which callers rely: preprocess answers for a family by any of its members. Optional inputs are
+no part of it.
 """
 
 from __future__ import annotations

@@ -62,12 +62,13 @@ def test_a_contract_cannot_be_changed(digits: Contract) -> None:
 
 def test_signature_leaves_out_what_callers_do_not_see(digits: Contract, digits_document: Document) -> None:
     assert digits.signature() == (
-        "inputs: box INT32[n,4] optional, image BYTES[n]; parameters: top_k int64; "
+        "inputs: image BYTES[n]; parameters: top_k int64; "
         "outputs: class_id INT32[n,?], label BYTES[n,?], score FP32[n,?]"
     )
     digits_document["route"] = "FR"
     digits_document["labels"]["digit"][0] = "zéro"
     digits_document["inputs"].reverse()
+    digits_document["inputs"].append({"name": "hint", "datatype": "FP32", "shape": [-1], "required": False})
     assert Contract.model_validate_json(json.dumps(digits_document)).signature() == digits.signature()
 
 
