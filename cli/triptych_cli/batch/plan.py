@@ -11,9 +11,9 @@ from jobs.batch.estimate import Estimate, estimate
 from triptych_cli.arguments import argument_type, command_parser, duration
 from triptych_cli.batch.command import fail
 from triptych_cli.batch.document import SOURCES_HELP, add_document, document_of, source_policy
-from triptych_cli.batch.progress import duration_text
 from triptych_cli.batch.run import USAGE_ERROR
 from triptych_cli.byte_counts import format_bytes
+from triptych_cli.progress import duration_text
 
 DESCRIPTION = """\
 Check a document against its dataset and model, count rows and parts, and measure a sample. Nothing is written.

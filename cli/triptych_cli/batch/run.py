@@ -15,7 +15,9 @@ from jobs.batch.run import BatchRun, RunOptions
 from triptych_cli.arguments import command_parser
 from triptych_cli.batch.command import fail
 from triptych_cli.batch.document import SOURCES_HELP, add_document, document_of, source_policy
-from triptych_cli.batch.progress import reporter_of
+from triptych_cli.batch.progress import RunReporter
+from triptych_cli.progress import reporter_of
+from triptych_cli.summary import summary_text
 
 STOPPED = 130  # as shells have it for Ctrl-C
 USAGE_ERROR = 2
@@ -44,13 +46,15 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--restart", action="store_true", help="drop a run that has begun, and begin anew")
     parser.add_argument("--quiet", action="store_true", help="no progress")
     given = parser.parse_args(arguments)
-    reporter = reporter_of(quiet=given.quiet)
+    reporter = reporter_of("batch", quiet=given.quiet)
     try:
         document = document_of(given)
         destination = destination_of(document, given.document)
         options = RunOptions(given.replace, given.restart, source_policy())
         with reporter:
-            manifest, was_stopped = asyncio.run(_run(BatchRun(document, destination, options, reporter.show)))
+            manifest, was_stopped = asyncio.run(
+                _run(BatchRun(document, destination, options, RunReporter(reporter).show))
+            )
     except DocumentError as error:
         print("\n".join(error.lines), file=sys.stderr)
         return USAGE_ERROR
@@ -92,3 +96,5 @@ def _print_summary(manifest: Manifest) -> None:
     bad = f", {manifest.bad_rows} bad rows" if manifest.bad_rows else ""
     versions = "versions by traffic" if manifest.document["trafficKey"] else f"version {manifest.version}"
     print(f"{place}: {manifest.rows} rows{bad} by {manifest.model}, {versions}")
+    if manifest.summary:
+        print(f"summary: {summary_text(manifest.summary)}")

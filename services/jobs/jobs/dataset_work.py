@@ -53,10 +53,10 @@ class DatasetWork:
         self._open: OrderedDict[str, OpenJob] = OrderedDict()  # the last used last
         self._lock = threading.Lock()
 
-    def check(self, document: str) -> None:
-        """Refuse a document with all its faults, and the line of each."""
+    def check(self, document: str) -> str:
+        """Refuse a document with all its faults, and the line of each. Returns the name of its model."""
         try:
-            parse_job(document)
+            return parse_job(document).model
         except DocumentError as error:
             raise InvalidRequest(str(error)) from error
 
@@ -78,8 +78,9 @@ class DatasetWork:
         opened = await _in_thread(self._opened, job)
         rows, writer = opened.rows.fork(), IpcWriter(opened.schema)
         try:
-            await _in_thread(rows.answer, PartSpec.from_json(spec), writer)
-            return Answers(await asyncio.to_thread(writer.content), writer.rows, writer.bad_rows)
+            summary = await _in_thread(rows.answer, PartSpec.from_json(spec), writer)
+            content = await asyncio.to_thread(writer.content)
+            return Answers(content, writer.rows, writer.bad_rows, summary)
         except BaseException:
             rows.stop()  # the thread ends with the batch that it asks
             raise
@@ -108,7 +109,8 @@ class DatasetWork:
         dataset = open_dataset(model, self._policy, self._uploads)
         ask = model.ask(model.gathered.schema(dataset.schema).names)
         try:
-            return OpenJob(dataset, PartRows(dataset, model.gathered, ask), ask, answers_schema(dataset, model, ask))
+            rows = PartRows(dataset, model.gathered, ask, model.info.summary)
+            return OpenJob(dataset, rows, ask, answers_schema(dataset, model, ask))
         except BaseException:
             ask.close()
             raise

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 from jobs.ledger import Job, Ledger, PartKind
+from jobs.summary import values_of
 
 
 async def manifest_lines(ledger: Ledger, job: Job) -> AsyncIterator[bytes]:
@@ -20,7 +21,7 @@ async def manifest_lines(ledger: Ledger, job: Job) -> AsyncIterator[bytes]:
         "parts": job.parts,
         "rows": job.rows,
         "bad_rows": job.bad_rows,
-        "summary": job.summary,
+        "summary": values_of(job.summary),
     }
     yield _line(head)
     after = 0

@@ -16,6 +16,7 @@ from jobs.metrics import JobsMetrics
 from jobs.objects import Objects
 from jobs.readers.sources import SCHEMES, UPLOAD, SourcePolicy
 from jobs.settings import Settings
+from jobs.summary import merge
 from jobs.upload_files import StoredUploads
 from jobs.uploads import Uploads, expire_uploads
 from jobs.work import Work
@@ -113,7 +114,7 @@ async def build(settings: Settings, work: Work | None = None) -> JobsService:
     """
     try:
         objects = Objects(settings.objects)
-        ledger = await Ledger.open(settings.ledger, settings.limits)
+        ledger = await Ledger.open(settings.ledger, settings.limits, merge=merge)
     except (ValueError, Unavailable) as error:
         raise OSError(f"{error}; {settings.prefix()}LEDGER and {settings.prefix()}OBJECTS name them") from error
     return JobsService(settings, ledger, objects, work or _work(settings, objects))

@@ -30,6 +30,12 @@ class Settings(StageSettings):
     parallel_parts: int = Field(
         2, ge=0, description="parts that this process works on at once; 0: it only accepts jobs and streams answers"
     )
+    total_parallel_parts: int = Field(
+        0,
+        ge=0,
+        description="parts that all processes together work on at once, by which deadlines are judged; 0: as many as "
+        "this process",
+    )
     lease_s: float = Field(15.0, gt=1, description="a worker that does not renew its lease within that time loses it")
     predict_timeout_s: float = Field(30.0, gt=0, description="longest time for one request to preprocess")
     predict_retry_s: float = Field(
@@ -68,4 +74,5 @@ class Settings(StageSettings):
             attempts=self.attempts,
             backoff_s=self.backoff_s,
             max_backoff_s=self.max_backoff_s,
+            parts_at_once=self.total_parallel_parts or self.parallel_parts or 1,
         )

@@ -25,8 +25,8 @@ class Work(Protocol):
     Methods raise `InvalidRequest` or `UnknownTarget` for what no other try can mend.
     """
 
-    def check(self, document: str) -> None:
-        """Refuse a document before its job is accepted."""
+    def check(self, document: str) -> str:
+        """Refuse a document before its job is accepted. Returns the name of its model."""
         ...
 
     def close(self) -> None:

@@ -26,13 +26,15 @@ from triptych.errors import (
     TriptychError,
     Unavailable,
     UnknownTarget,
+    UnreachableDeadline,
 )
 
 log = logging.getLogger(__name__)
 
 POSTPONE_S = 1.0
 PARTS_AT_ONCE = 1_000  # of a plan, in one transaction
-FINAL = (InvalidRequest, UnknownTarget, NotSupported, LoadFailed)  # errors that no other try can mend
+# Errors that no other try can mend.
+FINAL = (InvalidRequest, UnknownTarget, NotSupported, LoadFailed, UnreachableDeadline)
 
 
 @dataclass(frozen=True)
@@ -183,6 +185,7 @@ class PartWorker:
     async def _add(self, claim: Claim, specs: list[Mapping[str, Any]], last: int) -> None:
         if not await self._ledger.add_parts(claim, specs, last - len(specs) + 1):
             raise LeaseLost
+        await self._ledger.check_deadline(claim.job.id)
 
     async def _expire(self) -> None:
         while not self._stopping.is_set():

@@ -15,6 +15,7 @@
     │   ├── ModelFailing      ... a loaded model cannot run: its process died, or its GPU has a fault
     │   └── Draining          ... on another replica
     ├── LoadFailed            mend the model; trying again does not help
+    ├── UnreachableDeadline   ask for a later one
     ├── DeadlineExceeded      allow more time
     ├── Overloaded            send less, or later
     │   └── AnswerTooLarge    ... ask for less: fewer rows, or fewer outputs
@@ -138,6 +139,17 @@ class LoadFailed(TriptychError):
     def __init__(self, model: str, reason: str) -> None:
         super().__init__(f"model '{model}' could not be loaded: {reason}")
         self.model, self.reason = model, reason
+
+
+class UnreachableDeadline(TriptychError):
+    """The deadline of a job cannot be met. The text has the time in which the job could be done.
+
+    `reachable_s` is that time, in seconds from now.
+    """
+
+    def __init__(self, text: str, reachable_s: float) -> None:
+        super().__init__(text)
+        self.reachable_s = reachable_s
 
 
 class DeadlineExceeded(TriptychError):

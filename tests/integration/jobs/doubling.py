@@ -29,8 +29,8 @@ class Doubling:
         self.answering = asyncio.Event()
         self.permits: asyncio.Semaphore | None = None  # one for each answer
 
-    def check(self, document: str) -> None:
-        pass
+    def check(self, document: str) -> str:
+        return "doubling"
 
     def close(self) -> None:
         pass

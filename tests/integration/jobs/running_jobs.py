@@ -68,10 +68,12 @@ def stubs(channel: aio.Channel | grpc.Channel, service: ServiceDescriptor) -> di
 
 
 @asynccontextmanager
-async def running_jobs(folder: Path, ledger_url: str, **settings: Any) -> AsyncIterator[RunningJobs]:
+async def running_jobs(
+    folder: Path, ledger_url: str, *, work: Doubling | None = None, **settings: Any
+) -> AsyncIterator[RunningJobs]:
     chosen: dict[str, Any] = {"port": 0, "metrics_port": 0, "drain_s": 0, "grace_s": 5, "parallel_parts": 0} | settings
     config = Settings(ledger=ledger_url, objects=str(folder / "objects"), **chosen)
-    service = await build(config, Doubling())
+    service = await build(config, work or Doubling())
     await service.server.open()
     channel = aio.insecure_channel(f"127.0.0.1:{service.server.port}")
     try:

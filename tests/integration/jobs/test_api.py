@@ -212,7 +212,13 @@ async def test_wrong_uploads_are_refused(system: RunningJobs, messages: list[jp.
 
 
 async def test_limits_of_calls_and_uploads(tmp_path: Path) -> None:
-    limits = {"max_upload_bytes": 10, "max_uploads": 1, "max_followers": 1, "max_document_bytes": 20, "max_jobs": 1}
+    limits: dict[str, Any] = {
+        "max_upload_bytes": 10,
+        "max_uploads": 1,
+        "max_followers": 1,
+        "max_document_bytes": 20,
+        "max_jobs": 1,
+    }
     async with running_jobs(tmp_path, f"sqlite:///{tmp_path}/jobs.db", **limits) as system:
         assert (await upload(system, message(0, b"x" * 10))).bytes == 10
         await refused(upload(system, message(10, b"x")), INVALID, "want an upload of at most 10 bytes, got more")

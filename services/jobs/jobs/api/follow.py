@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from functools import partial
 
 from jobs.ledger import Job, Ledger, Part, PartKind, PartState
 from jobs.objects import Objects
+from jobs.summary import values_of
 from triptych.errors import Draining, UnknownTarget
 from triptych.protocol import jobs_pb2 as jp
 from triptych.server import STOPPING
@@ -33,9 +35,11 @@ class Follower:
         while True:
             job = await self._ledger.get(job_id)
             found = await self._behind(job, position, in_order=in_order)
+            if found:
+                job = await self._ledger.get(job_id)  # whose summary has these parts
             for part in found:
                 position = part.number if in_order else part.sequence or 0
-                async for message in self._messages(part, position):
+                async for message in self._messages(part, position, job):
                     self._check_open()
                     yield message
             if found:
@@ -57,7 +61,7 @@ class Follower:
             found.append(part)
         return found
 
-    async def _messages(self, part: Part, position: int) -> AsyncIterator[jp.FollowReply]:
+    async def _messages(self, part: Part, position: int, job: Job) -> AsyncIterator[jp.FollowReply]:
         assert part.result is not None
         result, last = part.result, b""
         reply = partial(jp.FollowReply, part=part.number, rows=result.rows, bad_rows=result.bad_rows)
@@ -68,7 +72,8 @@ class Follower:
                 last = chunk
         except FileNotFoundError:
             raise UnknownTarget(f"job {part.job_id}: its results were deleted while they were read") from None
-        yield reply(content=last, position=position)
+        summary = json.dumps(values_of(job.summary)) if job.summary is not None else ""
+        yield reply(content=last, position=position, summary_json=summary)
 
     async def _changed(self, job: Job) -> None:
         """Wait until the job has changed, or the process stops."""

@@ -10,6 +10,7 @@ from google.protobuf.empty_pb2 import Empty
 from google.rpc import code_pb2, status_pb2
 
 from jobs.ledger import Job, JobState, Ledger
+from jobs.summary import values_of
 from triptych.errors import InvalidRequest, clipped
 from triptych.protocol import jobs_pb2 as jp
 from triptych.protocol.call import Call
@@ -92,7 +93,7 @@ def metadata_of(job: Job) -> jp.JobMetadata:
         ended_s=job.ended_s or 0.0,
         expires_s=job.expires_s or 0.0,
         background=job.background,
-        summary_json=json.dumps(job.summary) if job.summary is not None else "",
+        summary_json=json.dumps(values_of(job.summary)) if job.summary is not None else "",
     )
 
 

@@ -25,26 +25,27 @@ class JobsServicer:
         ledger: Ledger,
         uploads: Uploads,
         follower: Follower,
-        check: Callable[[str], None],
+        check: Callable[[str], str],
         *,
         keep_s: float,
         max_uploads: int,
         max_followers: int,
     ) -> None:
-        """`check` raises `InvalidRequest` for a document that no worker could work on."""
+        """`check` returns the model of a document, and raises `InvalidRequest` for what no worker could work on."""
         self._ledger, self._uploads, self._follower, self._keep_s = ledger, uploads, follower, keep_s
         self._check = check
         self._uploading = LastingCalls(max_uploads, "calls upload")
         self._following = LastingCalls(max_followers, "calls follow jobs")
 
     async def submit(self, request: jp.SubmitRequest, _call: Call) -> jp.SubmitReply:
-        self._check(request.document)
-        for name in request.uploads:
-            await self._uploads.check_complete(name)
+        model = self._check(request.document)
+        if not request.validate_only:
+            for name in request.uploads:
+                await self._uploads.check_complete(name)
         keep_s, deadline_s = request.keep_s or self._keep_s, request.deadline_s or None
-        new = NewJob(request.request_id, request.document, keep_s, deadline_s, request.background)
-        job = await self._ledger.submit(new)
-        return jp.SubmitReply(name=f"{PREFIX}{job.id}")
+        new = NewJob(request.request_id, request.document, keep_s, deadline_s, request.background, model)
+        job = await (self._ledger.validate(new) if request.validate_only else self._ledger.submit(new))
+        return jp.SubmitReply(name="" if job is None else f"{PREFIX}{job.id}")
 
     async def upload(
         self, requests: AsyncIterator[Callable[[], jp.UploadRequest]], _call: Call

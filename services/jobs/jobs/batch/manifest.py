@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ class Manifest:
     sources: Mapping[str, Any]
     inputs: Sequence[str]
     document: Mapping[str, Any]
+    summary: Mapping[str, Any] = field(default_factory=dict)  # running summary of the contract
     format: str = FORMAT
 
     def write(self, folder: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -14,6 +14,7 @@ from jobs.batch.folder import RunFolder
 from jobs.readers.dataset import Dataset, place_in_file, places_in_files
 from jobs.readers.errors import SourceError, SourceUnavailable
 from jobs.readers.parts import PartSpec, ReadBatch
+from jobs.summary import PartSummary
 from jobs.writers.part import PartWriter
 from triptych_client import Ask, AskError, RefusedRow, RequestFailed
 
@@ -28,6 +29,7 @@ class PartCounts:
 
     rows: int
     bad_rows: int
+    summary: Mapping[str, Any] | None = None
 
 
 class AnswerWriter(Protocol):
@@ -44,31 +46,41 @@ class PartRows:
     """Answers the rows of parts. Any thread may use it; `on_rows` is called with the rows of each answered batch."""
 
     def __init__(
-        self, dataset: Dataset, gathered: GatheredColumns, ask: Ask, on_rows: Callable[[int], None] = lambda rows: None
+        self,
+        dataset: Dataset,
+        gathered: GatheredColumns,
+        ask: Ask,
+        summary: Mapping[str, str],
+        on_rows: Callable[[int], None] = lambda rows: None,
     ) -> None:
-        self._dataset, self._gathered, self._ask, self._on_rows = dataset, gathered, ask, on_rows
+        """`summary` has the operation of each output that is summarised."""
+        self._dataset, self._gathered, self._ask = dataset, gathered, ask
+        self._summary, self._on_rows = summary, on_rows
         self._is_stopping = threading.Event()
 
     def fork(self) -> PartRows:
         """The same for one part, which can be stopped by itself."""
-        return PartRows(self._dataset, self._gathered, self._ask, self._on_rows)
+        return PartRows(self._dataset, self._gathered, self._ask, self._summary, self._on_rows)
 
     def stop(self) -> None:
         """Let every part end with `RunStopped` at its next batch."""
         self._is_stopping.set()
 
-    def answer(self, part: PartSpec, writer: AnswerWriter) -> None:
-        """Read, ask and write the rows of a part.
+    def answer(self, part: PartSpec, writer: AnswerWriter) -> Mapping[str, Any] | None:
+        """Read, ask and write the rows of a part. Returns its summary, if there is any.
 
         Raises `BatchError` for what the same part will meet again, `Interrupted` and `RunStopped`.
         """
         asked: deque[ReadBatch] = deque()
+        summary = PartSummary(self._summary)
         try:
             for answers in self._ask.over(self._batches(part, writer, asked)):
                 batch = asked.popleft()
                 writer.write(answers, *places_in_files(part, batch.rows))
+                summary.add(answers)
                 self._on_rows(len(batch.rows))
                 self._check_stop()
+            return summary.state
         except SourceError as error:
             raise (Interrupted if isinstance(error, SourceUnavailable) else BatchError)(str(error)) from error
         except RefusedRow as error:
@@ -114,11 +126,11 @@ class PartWork:
         try:
             writer = PartWriter(records, errors, self._answers)
             try:
-                self._rows.answer(part, writer)
+                summary = self._rows.answer(part, writer)
                 writer.close()
             except BaseException:
                 writer.abandon()
                 raise
         except OSError as error:
             raise Interrupted(f"{error.filename or records}: cannot be written: {error.strerror or error}") from error
-        return PartCounts(writer.rows, writer.bad_rows)
+        return PartCounts(writer.rows, writer.bad_rows, summary)

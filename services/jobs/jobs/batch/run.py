@@ -32,6 +32,7 @@ from jobs.readers.dataset import Dataset
 from jobs.readers.errors import SourceError, SourceUnavailable
 from jobs.readers.parts import PartSpec
 from jobs.readers.sources import SourcePolicy
+from jobs.summary import merge, values_of
 from triptych.errors import InvalidRequest, TriptychError
 
 REQUEST_ID: Final = "run"
@@ -130,7 +131,7 @@ class BatchRun:
     async def _opened_ledger(self) -> Ledger:
         url = URL.create("sqlite", database=str(self._folder.ledger)).render_as_string()
         try:
-            return await Ledger.open(url, LIMITS)
+            return await Ledger.open(url, LIMITS, merge=merge)
         except ValueError as error:
             raise BatchError(str(error)) from None
 
@@ -146,7 +147,9 @@ class BatchRun:
             plan = await self._planned(ledger, job, model, dataset)
             self._goes_on = True
             self._folder.parts.mkdir(exist_ok=True)
-            self._work = PartWork(PartRows(dataset, model.gathered, ask, self._count), answers, self._folder)
+            self._work = PartWork(
+                PartRows(dataset, model.gathered, ask, model.info.summary, self._count), answers, self._folder
+            )
             self._close = ask.close
             job = await self._answered(ledger, await ledger.get(job.id), plan)
             return await self._finished(ledger, job, model, answers, plan)
@@ -275,6 +278,7 @@ class BatchRun:
             counts.rows,
             counts.bad_rows,
             time.monotonic() - begun_s,
+            counts.summary,
         )
         if await ledger.commit(claim, result):
             self.progress.committed_parts += 1
@@ -303,6 +307,7 @@ class BatchRun:
             started=time_text(job.created_s),
             ended=now_text(),
             asked_seconds=round(job.seconds, 3),
+            summary=values_of(job.summary),
             sources={name: plan[name] for name in ("format", "files", "bytes", "first_files")},
             inputs=tuple(model.input_columns(answers.names)) if self._document.write.inputs else (),
             document=self._document.model_dump(mode="json", by_alias=True),

@@ -43,7 +43,8 @@ class NewJob:
     """A job to be submitted. The request id makes submitting idempotent.
 
     keep_s: seconds until results are deleted, from the end of the job. deadline_s: seconds from now until the job has
-    to be done; None for no deadline. background: served only while no other job has a part to claim.
+    to be done; None for no deadline. background: served only while no other job has a part to claim. model: that of the
+    document, by whose measured parts the deadline is judged.
     """
 
     request_id: str
@@ -51,6 +52,7 @@ class NewJob:
     keep_s: float = 7 * 86_400.0
     deadline_s: float | None = None
     background: bool = False
+    model: str = ""
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,10 @@ class Claim:
 
 @dataclass(frozen=True)
 class LedgerLimits:
-    """Limits of a ledger. A part is tried `attempts` times, with an exponential backoff in between."""
+    """Limits of a ledger. A part is tried `attempts` times, with an exponential backoff in between.
+
+    parts_at_once: parts that all workers together do at once, by which deadlines are judged.
+    """
 
     jobs: int = 100_000
     parts_per_job: int = 5_000_000
@@ -142,3 +147,4 @@ class LedgerLimits:
     attempts: int = 5
     backoff_s: float = 1.0
     max_backoff_s: float = 60.0
+    parts_at_once: int = 1

@@ -32,6 +32,7 @@ from jobs.ledger.entities import (
     PartResult,
     PartState,
 )
+from jobs.ledger.forecast import check_reachable, forecast
 from jobs.ledger.rows import JOB_COLUMNS, LISTED_COLUMNS, job_of, part_of
 from jobs.ledger.tables import jobs, live_jobs, parts
 from jobs.ledger.transaction import Merge, Refused, Transaction
@@ -88,33 +89,47 @@ class Ledger:
     async def submit(self, new: NewJob) -> Job:
         """Accept a job, or return the one that was submitted with the same request id and the same content.
 
-        Raises `InvalidRequest`, and `Overloaded` at the limit of jobs.
+        Raises `InvalidRequest`, `Overloaded` at the limit of jobs, and `UnreachableDeadline`.
         """
         self._check(new)
-        digest = hashlib.sha256(
-            json.dumps([new.document, new.keep_s, new.deadline_s, new.background]).encode()
-        ).hexdigest()
         try:
-            return await self._submit(new, digest)
+            return await self._submit(new)
         except IntegrityError:  # another process was faster with this request id
-            return await self._submit(new, digest)
+            return await self._submit(new)
 
-    async def _submit(self, new: NewJob, digest: str) -> Job:
+    @completed
+    async def validate(self, new: NewJob) -> Job | None:
+        """Refuse what `submit` would refuse, and accept nothing. The job, if it was submitted before."""
+        self._check(new)
+        async with self._database.read() as connection:
+            return await self._submitted(Transaction(connection, self._database.now), new)
+
+    async def _submitted(self, transaction: Transaction, new: NewJob) -> Job | None:
+        """The job of the same request id and content; None if it may be accepted. Raises as `submit` does."""
+        asked = select(*JOB_COLUMNS, jobs.c.digest).where(jobs.c.request_id == new.request_id)
+        if (known := await transaction.first(asked)) is not None:
+            if known.digest != _digest(new):
+                text = f"request id '{clipped(new.request_id)}' is that of job {known.id} with another content"
+                raise InvalidRequest(f"{text}; want a new request id for a new job")
+            return job_of(known)
+        count = (await transaction.connection.execute(select(func.count()).select_from(jobs))).scalar_one()
+        if count >= self.limits.jobs:
+            raise Overloaded(f"{count} jobs are kept, the limit; delete some, or wait until some expire")
+        if new.deadline_s is not None:  # its parts are not known, and they are at least one
+            most = self.limits.parts_at_once
+            found = await forecast(transaction.connection, new.model, 1, most, background=new.background)
+            check_reachable(found, new.deadline_s, new.model, most)
+        return None
+
+    async def _submit(self, new: NewJob) -> Job:
         now = self._database.now
         async with self._writing() as transaction:
-            asked = select(*JOB_COLUMNS, jobs.c.digest).where(jobs.c.request_id == new.request_id)
-            if (known := await transaction.first(asked)) is not None:
-                if known.digest != digest:
-                    text = f"request id '{clipped(new.request_id)}' is that of job {known.id} with another content"
-                    raise InvalidRequest(f"{text}; want a new request id for a new job")
-                return job_of(known)
-            count = (await transaction.connection.execute(select(func.count()).select_from(jobs))).scalar_one()
-            if count >= self.limits.jobs:
-                raise Overloaded(f"{count} jobs are kept, the limit; delete some, or wait until some expire")
+            if (known := await self._submitted(transaction, new)) is not None:
+                return known
             values = {
                 "id": uuid.uuid4().hex,
                 "request_id": new.request_id,
-                "digest": digest,
+                "digest": _digest(new),
                 "document": new.document,
                 "state": JobState.PLANNING,
                 "background": new.background,
@@ -272,6 +287,20 @@ class Ledger:
             await transaction.add(job_id, first, PartKind.ROWS, specs)
         return True
 
+    @completed
+    async def check_deadline(self, job_id: str) -> None:
+        """Raises `UnreachableDeadline` if the parts that are known cannot be done by the deadline of their job."""
+        most = self.limits.parts_at_once
+        async with self._database.read() as connection:
+            transaction = Transaction(connection, self._database.now)
+            job = await transaction.job(jobs.c.id == job_id, live_jobs)
+            if job is None or job.deadline_s is None or job.parts == job.committed:
+                return
+            now_s = float((await connection.execute(select(self._database.now))).scalar_one())
+            left = job.parts - job.committed
+            found = await forecast(connection, job.model, left, most, background=job.background, job_id=job_id)
+        check_reachable(found, job.deadline_s - now_s, job.model, most)
+
     # Parts.
 
     @completed
@@ -392,3 +421,7 @@ class Ledger:
         async with self._database.write() as connection:
             yield Transaction(connection, self._database.now)
         self._changes.notify(job_id)
+
+
+def _digest(new: NewJob) -> str:
+    return hashlib.sha256(json.dumps([new.document, new.keep_s, new.deadline_s, new.background]).encode()).hexdigest()

@@ -150,7 +150,7 @@ class Transaction:
         job = await self._count(claim, result)
         if claim.kind is PartKind.ROWS:
             await self.changed(update(parts).where(this).values(sequence=job.committed))
-        if merge is not None and result.summary is not None:
+        if merge is not None and claim.kind is PartKind.ROWS and result.summary is not None:
             summary = dict(merge(job.summary, result.summary))
             await self.changed(update(jobs).where(jobs.c.id == job.id).values(summary=summary))
         if job.is_planned and job.committed == job.parts:

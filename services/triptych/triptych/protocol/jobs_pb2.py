@@ -24,31 +24,31 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ctriptych/protocol/jobs.proto\x12\x0btriptych.v1\"~\n\rSubmitRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08\x64ocument\x18\x02 \x01(\t\x12\x0f\n\x07uploads\x18\x03 \x03(\t\x12\x0e\n\x06keep_s\x18\x04 \x01(\x01\x12\x12\n\ndeadline_s\x18\x05 \x01(\x01\x12\x12\n\nbackground\x18\x06 \x01(\x08\"\x1b\n\x0bSubmitReply\x12\x0c\n\x04name\x18\x01 \x01(\t\"]\n\rUploadRequest\x12\x0e\n\x06upload\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x0f\n\x07\x63ontent\x18\x03 \x01(\x0c\x12\x0e\n\x06\x63rc32c\x18\x04 \x01(\x07\x12\x0b\n\x03\x65nd\x18\x05 \x01(\x08\"\"\n\x10GetUploadRequest\x12\x0e\n\x06upload\x18\x01 \x01(\t\">\n\x0bUploadReply\x12\x0e\n\x06upload\x18\x01 \x01(\t\x12\r\n\x05\x62ytes\x18\x02 \x01(\x04\x12\x10\n\x08\x63omplete\x18\x03 \x01(\x08\"A\n\rFollowRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08position\x18\x02 \x01(\x04\x12\x10\n\x08in_order\x18\x03 \x01(\x08\"\x8a\x01\n\x0b\x46ollowReply\x12\x10\n\x08position\x18\x01 \x01(\x04\x12\x0c\n\x04part\x18\x02 \x01(\x04\x12\x0c\n\x04rows\x18\x03 \x01(\x04\x12\x10\n\x08\x62\x61\x64_rows\x18\x04 \x01(\x04\x12\x0f\n\x07\x63ontent\x18\x05 \x01(\x0c\x12\x0c\n\x04more\x18\x06 \x01(\x08\x12\r\n\x05state\x18\x07 \x01(\t\x12\r\n\x05\x65rror\x18\x08 \x01(\t\"\x86\x02\n\x0bJobMetadata\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\x03\x12\r\n\x05parts\x18\x05 \x01(\x04\x12\x11\n\tcommitted\x18\x06 \x01(\x04\x12\x0c\n\x04rows\x18\x07 \x01(\x04\x12\x10\n\x08\x62\x61\x64_rows\x18\x08 \x01(\x04\x12\x11\n\tcreated_s\x18\t \x01(\x01\x12\x11\n\tstarted_s\x18\n \x01(\x01\x12\x0f\n\x07\x65nded_s\x18\x0b \x01(\x01\x12\x11\n\texpires_s\x18\x0c \x01(\x01\x12\x12\n\nbackground\x18\r \x01(\x08\x12\x14\n\x0csummary_json\x18\x0e \x01(\t\"=\n\tJobResult\x12\x10\n\x08manifest\x18\x01 \x01(\t\x12\x0c\n\x04rows\x18\x02 \x01(\x04\x12\x10\n\x08\x62\x61\x64_rows\x18\x03 \x01(\x04\x32\x90\x02\n\x04Jobs\x12>\n\x06Submit\x12\x1a.triptych.v1.SubmitRequest\x1a\x18.triptych.v1.SubmitReply\x12@\n\x06Upload\x12\x1a.triptych.v1.UploadRequest\x1a\x18.triptych.v1.UploadReply(\x01\x12\x44\n\tGetUpload\x12\x1d.triptych.v1.GetUploadRequest\x1a\x18.triptych.v1.UploadReply\x12@\n\x06\x46ollow\x12\x1a.triptych.v1.FollowRequest\x1a\x18.triptych.v1.FollowReply0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1ctriptych/protocol/jobs.proto\x12\x0btriptych.v1\"\x95\x01\n\rSubmitRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08\x64ocument\x18\x02 \x01(\t\x12\x0f\n\x07uploads\x18\x03 \x03(\t\x12\x0e\n\x06keep_s\x18\x04 \x01(\x01\x12\x12\n\ndeadline_s\x18\x05 \x01(\x01\x12\x12\n\nbackground\x18\x06 \x01(\x08\x12\x15\n\rvalidate_only\x18\x07 \x01(\x08\"\x1b\n\x0bSubmitReply\x12\x0c\n\x04name\x18\x01 \x01(\t\"]\n\rUploadRequest\x12\x0e\n\x06upload\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x0f\n\x07\x63ontent\x18\x03 \x01(\x0c\x12\x0e\n\x06\x63rc32c\x18\x04 \x01(\x07\x12\x0b\n\x03\x65nd\x18\x05 \x01(\x08\"\"\n\x10GetUploadRequest\x12\x0e\n\x06upload\x18\x01 \x01(\t\">\n\x0bUploadReply\x12\x0e\n\x06upload\x18\x01 \x01(\t\x12\r\n\x05\x62ytes\x18\x02 \x01(\x04\x12\x10\n\x08\x63omplete\x18\x03 \x01(\x08\"A\n\rFollowRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x10\n\x08position\x18\x02 \x01(\x04\x12\x10\n\x08in_order\x18\x03 \x01(\x08\"\xa0\x01\n\x0b\x46ollowReply\x12\x10\n\x08position\x18\x01 \x01(\x04\x12\x0c\n\x04part\x18\x02 \x01(\x04\x12\x0c\n\x04rows\x18\x03 \x01(\x04\x12\x10\n\x08\x62\x61\x64_rows\x18\x04 \x01(\x04\x12\x0f\n\x07\x63ontent\x18\x05 \x01(\x0c\x12\x0c\n\x04more\x18\x06 \x01(\x08\x12\r\n\x05state\x18\x07 \x01(\t\x12\r\n\x05\x65rror\x18\x08 \x01(\t\x12\x14\n\x0csummary_json\x18\t \x01(\t\"\x86\x02\n\x0bJobMetadata\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05state\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\x03\x12\r\n\x05parts\x18\x05 \x01(\x04\x12\x11\n\tcommitted\x18\x06 \x01(\x04\x12\x0c\n\x04rows\x18\x07 \x01(\x04\x12\x10\n\x08\x62\x61\x64_rows\x18\x08 \x01(\x04\x12\x11\n\tcreated_s\x18\t \x01(\x01\x12\x11\n\tstarted_s\x18\n \x01(\x01\x12\x0f\n\x07\x65nded_s\x18\x0b \x01(\x01\x12\x11\n\texpires_s\x18\x0c \x01(\x01\x12\x12\n\nbackground\x18\r \x01(\x08\x12\x14\n\x0csummary_json\x18\x0e \x01(\t\"=\n\tJobResult\x12\x10\n\x08manifest\x18\x01 \x01(\t\x12\x0c\n\x04rows\x18\x02 \x01(\x04\x12\x10\n\x08\x62\x61\x64_rows\x18\x03 \x01(\x04\x32\x90\x02\n\x04Jobs\x12>\n\x06Submit\x12\x1a.triptych.v1.SubmitRequest\x1a\x18.triptych.v1.SubmitReply\x12@\n\x06Upload\x12\x1a.triptych.v1.UploadRequest\x1a\x18.triptych.v1.UploadReply(\x01\x12\x44\n\tGetUpload\x12\x1d.triptych.v1.GetUploadRequest\x1a\x18.triptych.v1.UploadReply\x12@\n\x06\x46ollow\x12\x1a.triptych.v1.FollowRequest\x1a\x18.triptych.v1.FollowReply0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'triptych.protocol.jobs_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SUBMITREQUEST']._serialized_start=45
-  _globals['_SUBMITREQUEST']._serialized_end=171
-  _globals['_SUBMITREPLY']._serialized_start=173
-  _globals['_SUBMITREPLY']._serialized_end=200
-  _globals['_UPLOADREQUEST']._serialized_start=202
-  _globals['_UPLOADREQUEST']._serialized_end=295
-  _globals['_GETUPLOADREQUEST']._serialized_start=297
-  _globals['_GETUPLOADREQUEST']._serialized_end=331
-  _globals['_UPLOADREPLY']._serialized_start=333
-  _globals['_UPLOADREPLY']._serialized_end=395
-  _globals['_FOLLOWREQUEST']._serialized_start=397
-  _globals['_FOLLOWREQUEST']._serialized_end=462
-  _globals['_FOLLOWREPLY']._serialized_start=465
-  _globals['_FOLLOWREPLY']._serialized_end=603
-  _globals['_JOBMETADATA']._serialized_start=606
-  _globals['_JOBMETADATA']._serialized_end=868
-  _globals['_JOBRESULT']._serialized_start=870
-  _globals['_JOBRESULT']._serialized_end=931
-  _globals['_JOBS']._serialized_start=934
-  _globals['_JOBS']._serialized_end=1206
+  _globals['_SUBMITREQUEST']._serialized_start=46
+  _globals['_SUBMITREQUEST']._serialized_end=195
+  _globals['_SUBMITREPLY']._serialized_start=197
+  _globals['_SUBMITREPLY']._serialized_end=224
+  _globals['_UPLOADREQUEST']._serialized_start=226
+  _globals['_UPLOADREQUEST']._serialized_end=319
+  _globals['_GETUPLOADREQUEST']._serialized_start=321
+  _globals['_GETUPLOADREQUEST']._serialized_end=355
+  _globals['_UPLOADREPLY']._serialized_start=357
+  _globals['_UPLOADREPLY']._serialized_end=419
+  _globals['_FOLLOWREQUEST']._serialized_start=421
+  _globals['_FOLLOWREQUEST']._serialized_end=486
+  _globals['_FOLLOWREPLY']._serialized_start=489
+  _globals['_FOLLOWREPLY']._serialized_end=649
+  _globals['_JOBMETADATA']._serialized_start=652
+  _globals['_JOBMETADATA']._serialized_end=914
+  _globals['_JOBRESULT']._serialized_start=916
+  _globals['_JOBRESULT']._serialized_end=977
+  _globals['_JOBS']._serialized_start=980
+  _globals['_JOBS']._serialized_end=1252
 # @@protoc_insertion_point(module_scope)

@@ -7,20 +7,22 @@ from typing import ClassVar as _ClassVar, Optional as _Optional
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class SubmitRequest(_message.Message):
-    __slots__ = ("request_id", "document", "uploads", "keep_s", "deadline_s", "background")
+    __slots__ = ("request_id", "document", "uploads", "keep_s", "deadline_s", "background", "validate_only")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     DOCUMENT_FIELD_NUMBER: _ClassVar[int]
     UPLOADS_FIELD_NUMBER: _ClassVar[int]
     KEEP_S_FIELD_NUMBER: _ClassVar[int]
     DEADLINE_S_FIELD_NUMBER: _ClassVar[int]
     BACKGROUND_FIELD_NUMBER: _ClassVar[int]
+    VALIDATE_ONLY_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     document: str
     uploads: _containers.RepeatedScalarFieldContainer[str]
     keep_s: float
     deadline_s: float
     background: bool
-    def __init__(self, request_id: _Optional[str] = ..., document: _Optional[str] = ..., uploads: _Optional[_Iterable[str]] = ..., keep_s: _Optional[float] = ..., deadline_s: _Optional[float] = ..., background: _Optional[bool] = ...) -> None: ...
+    validate_only: bool
+    def __init__(self, request_id: _Optional[str] = ..., document: _Optional[str] = ..., uploads: _Optional[_Iterable[str]] = ..., keep_s: _Optional[float] = ..., deadline_s: _Optional[float] = ..., background: _Optional[bool] = ..., validate_only: _Optional[bool] = ...) -> None: ...
 
 class SubmitReply(_message.Message):
     __slots__ = ("name",)
@@ -69,7 +71,7 @@ class FollowRequest(_message.Message):
     def __init__(self, name: _Optional[str] = ..., position: _Optional[int] = ..., in_order: _Optional[bool] = ...) -> None: ...
 
 class FollowReply(_message.Message):
-    __slots__ = ("position", "part", "rows", "bad_rows", "content", "more", "state", "error")
+    __slots__ = ("position", "part", "rows", "bad_rows", "content", "more", "state", "error", "summary_json")
     POSITION_FIELD_NUMBER: _ClassVar[int]
     PART_FIELD_NUMBER: _ClassVar[int]
     ROWS_FIELD_NUMBER: _ClassVar[int]
@@ -78,6 +80,7 @@ class FollowReply(_message.Message):
     MORE_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
+    SUMMARY_JSON_FIELD_NUMBER: _ClassVar[int]
     position: int
     part: int
     rows: int
@@ -86,7 +89,8 @@ class FollowReply(_message.Message):
     more: bool
     state: str
     error: str
-    def __init__(self, position: _Optional[int] = ..., part: _Optional[int] = ..., rows: _Optional[int] = ..., bad_rows: _Optional[int] = ..., content: _Optional[bytes] = ..., more: _Optional[bool] = ..., state: _Optional[str] = ..., error: _Optional[str] = ...) -> None: ...
+    summary_json: str
+    def __init__(self, position: _Optional[int] = ..., part: _Optional[int] = ..., rows: _Optional[int] = ..., bad_rows: _Optional[int] = ..., content: _Optional[bytes] = ..., more: _Optional[bool] = ..., state: _Optional[str] = ..., error: _Optional[str] = ..., summary_json: _Optional[str] = ...) -> None: ...
 
 class JobMetadata(_message.Message):
     __slots__ = ("request_id", "state", "model", "version", "parts", "committed", "rows", "bad_rows", "created_s", "started_s", "ended_s", "expires_s", "background", "summary_json")

@@ -5,8 +5,9 @@ A configuration has parameters of ours, from which `triptych_client` knows what 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from tritonclient.grpc import model_config_pb2 as mc
@@ -19,6 +20,7 @@ PLATFORM: Final = "triptych"
 VERSION: Final = "triptych_version"
 CONTRACT: Final = "triptych_contract"
 MAX_ROWS: Final = "triptych_max_rows"
+SUMMARY: Final = "triptych_summary"  # operations of the running summary by output, as JSON
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,7 @@ class ModelInfo:
     asked: str = ""
     version: str = ""
     contract: str = ""
+    summary: Mapping[str, str] = field(default_factory=dict)
 
 
 def caller_side(
@@ -56,7 +59,7 @@ def caller_side(
     inputs = [TensorInfo(t.name, t.datatype, t.shape, optional=not t.required) for t in contract.inputs]
     outputs = [TensorInfo(t.name, t.datatype, t.shape) for t in contract.outputs]
     digest = contract.digest() if version else ""
-    return ModelInfo(name, versions, contract.max_rows, inputs, outputs, asked, version, digest)
+    return ModelInfo(name, versions, contract.max_rows, inputs, outputs, asked, version, digest, contract.summary or {})
 
 
 def model_side(contract: Contract, name: str, versions: Sequence[str], asked: str) -> ModelInfo:
@@ -83,7 +86,9 @@ def config_of(name: str, model: ModelInfo) -> mc.ModelConfig:
         )
     for tensor in model.outputs:
         config.output.add(name=tensor.name, data_type=_triton_type(tensor.datatype), dims=_dims(tensor, batched))
-    for key, value in ((VERSION, model.version), (CONTRACT, model.contract), (MAX_ROWS, str(model.max_rows))):
+    summary = json.dumps(dict(model.summary)) if model.summary else ""
+    given = {VERSION: model.version, CONTRACT: model.contract, MAX_ROWS: str(model.max_rows), SUMMARY: summary}
+    for key, value in given.items():
         if value:
             config.parameters[key].string_value = value
     return config
@@ -105,7 +110,8 @@ def info_of(config: Any) -> ModelInfo:
     inputs = [info(tensor, tensor.optional) for tensor in config.input]
     outputs = [info(tensor, False) for tensor in config.output]
     version, contract = given.get(VERSION, ""), given.get(CONTRACT, "")
-    return ModelInfo(config.name, (), int(given[MAX_ROWS]), inputs, outputs, "", version, contract)
+    summary = json.loads(given.get(SUMMARY) or "{}")
+    return ModelInfo(config.name, (), int(given[MAX_ROWS]), inputs, outputs, "", version, contract, summary)
 
 
 def _dims(tensor: TensorInfo, batched: bool) -> list[int]:

@@ -43,6 +43,7 @@ CODES: dict[type[errors.TriptychError], grpc.StatusCode] = {
     errors.ModelFailing: grpc.StatusCode.UNAVAILABLE,
     errors.Draining: grpc.StatusCode.UNAVAILABLE,
     errors.LoadFailed: grpc.StatusCode.FAILED_PRECONDITION,
+    errors.UnreachableDeadline: grpc.StatusCode.FAILED_PRECONDITION,
     errors.DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
     errors.Overloaded: grpc.StatusCode.RESOURCE_EXHAUSTED,
     errors.AnswerTooLarge: grpc.StatusCode.RESOURCE_EXHAUSTED,

@@ -11,7 +11,8 @@ from jobs.batch.estimate import Estimate
 from jobs.batch.progress import RunProgress
 from triptych_cli.batch import command
 from triptych_cli.batch.plan import lines_of
-from triptych_cli.batch.progress import ProgressLines, duration_text, progress_text
+from triptych_cli.batch.progress import RunReporter, progress_text
+from triptych_cli.progress import ProgressLines, duration_text
 
 
 def test_a_line_has_rows_parts_rate_bad_rows_and_the_time_left() -> None:
@@ -24,7 +25,7 @@ def test_a_line_has_rows_parts_rate_bad_rows_and_the_time_left() -> None:
 
 def test_lines_come_every_few_seconds_and_at_the_end() -> None:
     out, now = io.StringIO(), [0.0]
-    lines = ProgressLines(out, lambda: now[0])
+    lines = RunReporter(ProgressLines(out, "batch", lambda: now[0]))
     progress = RunProgress(parts=2, rows=10, resumed_rows=4)
     for now[0] in (0.0, 0.5, 1.0, 5.5):
         lines.show(progress)

@@ -9,6 +9,7 @@ from triptych.contract.checks import InputCheck, ParameterCheck
 from triptych.contract.errors import Problem
 from triptych.contract.schema.declarations import Declarations, Stage
 from triptych.contract.schema.examples import arrays_of
+from triptych.contract.schema.summary import summary_faults
 from triptych.contract.specs import TensorSpec
 from triptych.contract.steps.base import Facts, Scope, Step
 from triptych.contract.steps.step_file import MAX_STEP_FILES
@@ -29,6 +30,8 @@ def problems(contract: Declarations) -> list[Problem]:
     if contract.observe is not None:
         faults = contract.observe.faults(contract.outputs, contract.labels)
         found += (Problem(("observe", field), text) for field, text in faults)
+    if contract.summary is not None:
+        found += (Problem(("summary", name), text) for name, text in summary_faults(contract.summary, contract.outputs))
     for place in list(contract.step_files().values())[MAX_STEP_FILES:]:
         found.append(Problem(place, f"want at most {MAX_STEP_FILES} files of the version in all steps"))
     return found + list(_examples(contract))

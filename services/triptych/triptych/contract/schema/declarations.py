@@ -12,6 +12,7 @@ from pydantic_core import CoreSchema
 from triptych.contract.errors import Location
 from triptych.contract.schema.examples import MAX_EXAMPLES, Example
 from triptych.contract.schema.observe import Observe
+from triptych.contract.schema.summary import SummaryOp
 from triptych.contract.specs import (
     DEFAULT_ROUTE,
     InputSpec,
@@ -27,6 +28,7 @@ from triptych.contract.steps.registry import parse_step
 from triptych.contract.steps.step_file import StepFile
 from triptych.runtime.faults import in_words
 
+MAX_SUMMARIES: Final = 16
 STEP_MARK: Final = {"$comment": "a step"}
 
 Stage = Literal["preprocess", "postprocess"]
@@ -94,6 +96,15 @@ class Declarations(StrictModel):
     labels: Annotated[dict[Name, Labels], Field(description="tables from class id to word")] = {}
     observe: Annotated[
         Observe | None, Field(description="the output whose values are counted, to compare versions by their answers")
+    ] = None
+    summary: Annotated[
+        dict[Name, SummaryOp] | None,
+        Field(
+            min_length=1,
+            max_length=MAX_SUMMARIES,
+            description="a value of an output over all rows of a job or batch, which grows with each part: mean, max, "
+            "min, sum, count or vote",
+        ),
     ] = None
     files: Annotated[
         dict[str, Digest] | None,
