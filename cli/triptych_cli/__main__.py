@@ -21,6 +21,7 @@ COMMANDS = {
     "steps": ("triptych_cli.steps.command", "main", "print the steps of a contract, or make a package for a new one"),
     "plan": ("triptych_cli.plan.command", "main", "compute replicas for a load, and whether to group the stages"),
     "batch": ("triptych_cli.batch.command", "main", "answer every row of a dataset, and ask the answers by SQL"),
+    "jobs": ("triptych_cli.jobs.command", "main", "submit jobs to a service, follow their answers, and end them"),
     "rollout": ("triptych_cli.rollout.command", "main", "raise a version's share step by step, and roll back if worse"),
     "top": ("triptych_cli.top.command", "main", "show each predictor's loaded models, and the latest decisions"),
     "wait": ("triptych_cli.wait.command", "main", "wait until Deployments and InferenceServices run their specs"),
@@ -34,6 +35,7 @@ examples:
   triptych verify model-repository
   triptych plan --requests 500 --p99 50ms --workload sales
   triptych batch run nightly.yaml
+  triptych jobs submit job.yaml --file sales=sales.parquet --follow
   triptych rollout digits_gb --to 2 --steps 25,50,100 --hold 60s --documents manifests/served-models
   triptych top --address localhost:9002
   triptych mirror s3://models/eu /mirror/models --once

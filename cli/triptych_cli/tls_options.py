@@ -1,4 +1,4 @@
-"""Command line options for a controller that serves TLS."""
+"""Command line options for a server with TLS."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import os
 from triptych_cli.controller_client import TlsCredentials
 
 
-def add(made: argparse.ArgumentParser) -> None:
-    """Add the options. In the controller's pod its own settings are the defaults."""
-    group = made.add_argument_group("TLS to the controller (PEM files; defaults in its pod: its own settings)")
+def add(made: argparse.ArgumentParser, server: str = "controller") -> None:
+    """Add the options. In the server's pod its own settings are the defaults."""
+    group = made.add_argument_group(f"TLS to the {server} (PEM files; defaults in its pod: its own settings)")
     variables = {"ca": "UPSTREAM_CA", "cert": "UPSTREAM_CERT", "key": "UPSTREAM_KEY", "server-name": "REPLICA_NAME"}
     texts = {
         "ca": "trusted authorities; without it the call is plaintext",
         "cert": "client certificate",
         "key": "private key of the client certificate",
-        "server-name": "name in the controller's certificate, if it differs from the address",
+        "server-name": f"name in the certificate of the {server}, if it differs from the address",
     }
     for name, text in texts.items():
-        default = os.environ.get(f"CONTROLLER_{variables[name]}", "")
+        default = os.environ.get(f"{server.upper()}_{variables[name]}", "")
         group.add_argument(f"--{name}", default=default, metavar="NAME" if "name" in name else "FILE", help=text)
 
 

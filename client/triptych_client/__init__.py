@@ -7,7 +7,7 @@ answers = ask(batch)
 """
 
 from triptych_client.ask import Ask
+from triptych_client.connection import Tls
 from triptych_client.errors import AskError, InvalidColumns, InvalidOptions, RefusedRow, RequestFailed
-from triptych_client.homes.remote import Tls
 
 __all__ = ["Ask", "AskError", "InvalidColumns", "InvalidOptions", "RefusedRow", "RequestFailed", "Tls"]

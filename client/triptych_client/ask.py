@@ -14,8 +14,9 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from triptych.contract.specs import Scalar
+from triptych_client.connection import Metadata, Tls
 from triptych_client.errors import AskError
-from triptych_client.homes.remote import MAX_ANSWER_BYTES, Metadata, Tls
+from triptych_client.homes.remote import MAX_ANSWER_BYTES
 from triptych_client.options import ALL, AskOptions, output_names, version_text
 from triptych_client.run import AskRun
 from triptych_client.spark import ddl_of

@@ -10,8 +10,8 @@ from typing import Final
 from triptych.contract.specs import RESERVED_PREFIXES, Scalar
 from triptych.errors import is_version
 from triptych.protocol.infer_request import BACKGROUND
+from triptych_client.connection import Metadata, Tls
 from triptych_client.errors import InvalidOptions
-from triptych_client.homes.remote import Metadata, Tls
 
 ALL: Final = "all"  # columns to keep
 BAD_ROWS: Final = ("refuse", "keep")

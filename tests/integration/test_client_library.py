@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 import threading
@@ -12,9 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from local.endpoints import free_endpoints
 from local.environments import ROOT
+from local.jobs import running_jobs
 from local.stack import MODEL_REPOSITORY, LocalStack
 from tests.integration.conftest import MakeStack
 from tests.tables import pictures_table, sales_table
@@ -34,7 +38,8 @@ spec:
 
 GUIDE = (ROOT / "docs/guides/client.md").read_text("utf-8")
 EXAMPLES = re.findall(r"^```python\n(.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL)
-PRINTED = ("[{'shop': 'Bonn', 'units': [", "README.md None {'code': 'INVALID_ARGUMENT'", "10000")
+PRINTED = ("[{'shop': 'Bonn', 'units': [", "README.md None {'code': 'INVALID_ARGUMENT'", "10000", "part of 250 rows")
+JOBS_GUIDE = (ROOT / "docs/guides/jobs.md").read_text("utf-8")
 
 
 def both(stack: LocalStack, model: str, table: Any, **options: Any) -> tuple[Any, Any]:
@@ -158,13 +163,47 @@ def test_an_address_without_a_server_is_named() -> None:
     assert "127.0.0.1:1" in caught.value.text
 
 
+@pytest.fixture(scope="module")
+def jobs(stack: LocalStack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of the service of jobs in front of the stack."""
+    free = free_endpoints()["preprocess"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JOBS_PORT", str(free.port))
+        patch.setenv("JOBS_METRICS_PORT", str(free.metrics_port))
+        with running_jobs(stack.address("preprocess"), tmp_path_factory.mktemp("jobs")) as process:
+            yield process.address
+
+
 @pytest.mark.parametrize(("example", "printed"), list(zip(EXAMPLES, PRINTED, strict=True)))
-def test_the_examples_of_the_guide_run(stack: LocalStack, tmp_path: Path, example: str, printed: str) -> None:
+def test_the_examples_of_the_guide_run(
+    stack: LocalStack, jobs: str, tmp_path: Path, example: str, printed: str
+) -> None:
     for name in ("examples", "model-repository", "README.md"):
         (tmp_path / name).symlink_to(ROOT / name)
-    program = example.replace("127.0.0.1:9000", stack.address("preprocess"))
+    program = example.replace("127.0.0.1:9000", stack.address("preprocess")).replace("127.0.0.1:9003", jobs)
     ran = subprocess.run(
         [sys.executable, "-c", program], cwd=tmp_path, env=os.environ, capture_output=True, text=True, timeout=120
     )
     assert ran.returncode == 0, ran.stderr
     assert printed in ran.stdout
+
+
+def test_the_commands_of_the_page_of_jobs_run_as_printed(jobs: str, tmp_path: Path) -> None:
+    document, *_ = re.findall(r"^```yaml\n(.*?)^```$", JOBS_GUIDE, re.MULTILINE | re.DOTALL)
+    (commands,) = re.findall(r"^```sh\n(.*?)^```$", JOBS_GUIDE, re.MULTILINE | re.DOTALL)
+    (tmp_path / "job.yaml").write_text(document)
+    pq.write_table(sales_table(100), tmp_path / "sales.parquet")
+    for line in commands.splitlines():
+        command, *words = shlex.split(line)
+        assert command == "triptych"
+        ran = subprocess.run(
+            [sys.executable, "-m", "triptych_cli", *words],
+            cwd=tmp_path,
+            env={**os.environ, "TRIPTYCH_JOBS": jobs},
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert ran.returncode == 0, ran.stderr
+    assert pq.read_table(tmp_path / "answers.parquet").num_rows == 100
+    assert " succeeded " in ran.stdout

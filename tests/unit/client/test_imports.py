@@ -17,7 +17,7 @@ SERVERS: Final = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("module", ["triptych_client", "triptych_client.homes.local"])
+@pytest.mark.parametrize("module", ["triptych_client", "triptych_client.homes.local", "triptych_client.jobs"])
 def test_the_client_imports_no_server(module: str) -> None:
     program = f"import sys, {module}; print(*sys.modules)"
     ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)

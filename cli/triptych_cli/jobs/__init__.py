@@ -1,0 +1,1 @@
+"""`triptych jobs`: submit jobs to a service, follow their answers, and end them."""

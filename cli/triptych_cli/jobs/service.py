@@ -1,0 +1,78 @@
+"""The service that the commands call: its address, TLS, and what its errors mean for the exit status."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+
+from triptych.runtime.addresses import address_argument
+from triptych_cli import tls_options
+from triptych_cli.arguments import argument_type, command_parser, duration
+from triptych_client import AskError, InvalidOptions, RequestFailed, Tls
+from triptych_client.jobs import JobFailed, Jobs
+
+VARIABLE = "TRIPTYCH_JOBS"
+ADDRESS = "localhost:9003"
+FAILED, USAGE_ERROR, STOPPED = 1, 2, 130  # the last as shells have it for Ctrl-C
+EXIT_STATUS = "exit status: 0, 1 if the job or the call failed, 2 for a wrong call, 130 after Ctrl-C\n"
+
+
+def parser_of(action: str, description: str, examples: str) -> argparse.ArgumentParser:
+    """A parser with the options that say which service is called."""
+    made = command_parser(f"jobs {action}", description, f"{examples}\n{EXIT_STATUS}")
+    made.add_argument(
+        "--address",
+        type=argument_type(address_argument),
+        default=_default_address(),
+        metavar="HOST:PORT",
+        help=f"the service of jobs; default: {VARIABLE}, else {ADDRESS}",
+    )
+    made.add_argument(
+        "--retry",
+        type=argument_type(duration),
+        default=60.0,
+        metavar="TIME",
+        help="time for which a service that is away or full is asked again; default 60s",
+    )
+    tls_options.add(made, "jobs")
+    return made
+
+
+def with_jobs(given: argparse.Namespace, work: Callable[[Jobs], int]) -> int:
+    """The exit status of work with the service; errors become a sentence on standard error."""
+    try:
+        tls = Tls(given.ca, given.cert, given.key, given.server_name) if given.ca else None
+        with Jobs(given.address, tls=tls, retry_s=given.retry) as jobs:
+            return work(jobs)
+    except InvalidOptions as error:
+        return fail(str(error), USAGE_ERROR)
+    except RequestFailed as error:
+        return fail(_advised(error, given.address))
+    except (JobFailed, AskError) as error:
+        return fail(str(error))
+
+
+def fail(text: str, status: int = FAILED) -> int:
+    """Print a sentence. Returns the exit status."""
+    print(text, file=sys.stderr)
+    return status
+
+
+def _advised(error: RequestFailed, address: str) -> str:
+    """The sentence of an error, and what to do where the service itself was not reached."""
+    if not error.is_of_connection:
+        return error.text
+    if error.code == "UNIMPLEMENTED":
+        return f"{address} is no service of jobs; want the address of `python -m jobs`, by --address or {VARIABLE}"
+    return f"no service of jobs answers at {error.text}; --address or {VARIABLE} names another one"
+
+
+def address_option(given: argparse.Namespace) -> str:
+    """` --address HOST:PORT`, if the same command needs it again."""
+    return "" if given.address == _default_address() else f" --address {given.address}"
+
+
+def _default_address() -> str:
+    return os.environ.get(VARIABLE) or ADDRESS
