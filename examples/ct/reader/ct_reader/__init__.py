@@ -1,0 +1,1 @@
+"""Reads NIfTI volumes for jobs and batches."""
