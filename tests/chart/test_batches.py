@@ -36,8 +36,13 @@ def test_a_batch_is_a_cronjob_that_submits_a_job_once(render: Render) -> None:
     assert (spec["schedule"], spec["timeZone"], spec["concurrencyPolicy"]) == ("0 3 * * *", "Europe/Berlin", "Forbid")
     assert spec["jobTemplate"]["spec"]["activeDeadlineSeconds"] == 660, "the job's deadline comes first"
     (container,) = pod(made, "batch-nightly")["spec"]["containers"]
-    assert container["command"] == ["python", "-m", "jobs.submit", "nightly.yaml"]
-    assert container["args"] == ["--address=jobs:9003", "--request-id=shop/$(JOB_NAME)", "--deadline=600"]
+    assert container["command"] == ["triptych", "jobs", "submit", "nightly.yaml", "--wait"]
+    assert container["args"] == [
+        "--address=jobs:9003",
+        "--request-id=shop/$(JOB_NAME)",
+        "--deadline=600",
+        "--retry=10m",
+    ]
     (variable,) = container["env"]
     assert variable["valueFrom"]["fieldRef"]["fieldPath"] == "metadata.labels['batch.kubernetes.io/job-name']"
 
@@ -75,7 +80,7 @@ def test_a_table_of_postgres_needs_no_volume_and_its_url_is_a_variable(render: R
 def test_with_tls_a_submission_trusts_the_authority_and_shows_a_certificate_if_it_has_to(render: Render) -> None:
     made = render(values(NIGHTLY, tls={"mode": "mutual", "secret": "certificates"}))
     arguments = pod(made, "batch-nightly")["spec"]["containers"][0]["args"]
-    assert arguments[-3:] == ["--ca=/tls/ca.crt", "--certificate=/tls/tls.crt", "--key=/tls/tls.key"]
+    assert arguments[-3:] == ["--ca=/tls/ca.crt", "--cert=/tls/tls.crt", "--key=/tls/tls.key"]
 
 
 def test_pods_of_batches_have_options_of_their_own_and_nobody_calls_them(render: Render) -> None:

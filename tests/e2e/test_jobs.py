@@ -11,20 +11,17 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import grpc
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from google.longrunning import operations_pb2 as lro
 
-from jobs.submit import Jobs
 from tests.e2e.bucket import Bucket, new_bucket
 from tests.e2e.conftest import Figure
 from tests.e2e.kubectl import Kubectl, wait_for
 from tests.e2e.node_postgres import NodePostgres, node_postgres
 from tests.e2e.release import START_S, Release, is_ready
-from triptych.protocol import jobs_pb2 as jp
+from triptych_client.jobs import Jobs
 
 ROWS, PART_ROWS, MOST = 72_000, 60, 3
 LEASE_S = 5
@@ -70,15 +67,14 @@ def test_workers_come_from_zero_and_go_and_kills_of_workers_and_api_cost_no_row(
     wait_for(lambda: not release.pods("jobs-worker"), "KEDA has removed the worker without work", START_S)
     limits = {"partRows": PART_ROWS}
     document = QUESTION | {"read": {"uri": f"{bucket.uri}/in/sales.parquet"}, "limits": limits}
-    request = jp.SubmitRequest(request_id="kills", document=_text(document))
     started_s = time.monotonic()
     jobs = _jobs(release)
-    name = jobs.submit(request)
-    wait_for(lambda: _progress(release, name).committed, "a worker has committed a part", START_S)
+    name = jobs.submit(_text(document), request_id="kills")
+    wait_for(lambda: jobs.get(name).committed, "a worker has committed a part", START_S)
     figure(f"the first part {time.monotonic() - started_s:.0f} s after the job was submitted to no worker")
     for pod in filter(is_ready, (*release.pods("jobs-worker"), *release.pods("jobs"))):
         _kill(pod)
-    assert jobs.submit(request) == name, "the same request id is the same job"
+    assert jobs.submit(_text(document), request_id="kills") == name, "the same request id is the same job"
     release.wait_for_event(f"New size: {MOST}")
     release.wait_until_settled("jobs-worker", MOST)
     figure(f"{MOST} workers after {time.monotonic() - started_s:.0f} s")
@@ -86,14 +82,13 @@ def test_workers_come_from_zero_and_go_and_kills_of_workers_and_api_cost_no_row(
     for pod in killed:
         _kill(pod)
     release.kubectl("delete", "pod", removed["metadata"]["name"], "--wait=false")  # as an autoscaler does
-    assert not _progress(release, name).ended_s, "the kills come amid the job"
-    operation = wait_for(lambda: _done(jobs, name), "the job is done", JOB_S)
-    assert operation.HasField("response"), operation.error.message
+    assert not jobs.get(name).has_ended, "the kills come amid the job"
+    assert jobs.wait(name, JOB_S).state == "succeeded"
     again = postgres.execute("SELECT count(*) FILTER (WHERE fence > 1), max(attempts) FROM triptych_parts")
     figure(f"parts that were leased more than once, and most tries of one: {again}")
     figure(f"{ROWS:,} rows in {ROWS // PART_ROWS} parts done {time.monotonic() - started_s:.0f} s after the submission")
+    assert sorted(shop for part in jobs.follow(name) for shop in part.table["shop"].to_pylist()) == list(range(ROWS))
     jobs.close()
-    assert sorted(_shops(release, name)) == list(range(ROWS))
     ended_s = time.monotonic()
     wait_for(lambda: not release.pods("jobs-worker"), "KEDA has removed all workers", START_S)
     figure(f"no worker {time.monotonic() - ended_s:.0f} s after the job was read")
@@ -102,8 +97,9 @@ def test_workers_come_from_zero_and_go_and_kills_of_workers_and_api_cost_no_row(
 @pytest.mark.timeout(400)
 def test_a_batch_on_a_schedule_is_a_job_with_the_name_of_its_run(release: Release) -> None:
     log = _run_now(release, "batch-few", "now-1")
-    assert f"request id {release.kubectl.namespace}/now-1" in log
-    assert "succeeded: 1 of 1 parts, 50 rows" in log
+    assert "has succeeded: 50 rows" in log
+    with _jobs(release) as jobs:
+        assert next(jobs.list()).request_id == f"{release.kubectl.namespace}/now-1"
 
 
 @pytest.mark.timeout(400)
@@ -184,41 +180,5 @@ def _text(document: dict[str, Any]) -> str:
     return json.dumps({"apiVersion": "triptych.dev/v1", "kind": "Job"} | document)
 
 
-def _address(release: Release) -> str:
-    return f"{release.kubectl.get('service', 'jobs')['spec']['clusterIP']}:9003"
-
-
 def _jobs(release: Release) -> Jobs:
-    return Jobs(_address(release))
-
-
-def _done(jobs: Jobs, name: str) -> lro.Operation | None:
-    operation = jobs.wait(name)
-    return operation if operation.done else None
-
-
-def _progress(release: Release, name: str) -> jp.JobMetadata:
-    """The progress of a job as it is now."""
-    found = jp.JobMetadata()
-    with grpc.insecure_channel(_address(release)) as channel:
-        get = channel.unary_unary(
-            "/google.longrunning.Operations/GetOperation",
-            lro.GetOperationRequest.SerializeToString,
-            lro.Operation.FromString,
-        )
-        get(lro.GetOperationRequest(name=name), timeout=JOB_S).metadata.Unpack(found)
-    return found
-
-
-def _shops(release: Release, name: str) -> Iterator[int]:
-    """The kept column of all answers of a job, as `Follow` has them."""
-    with grpc.insecure_channel(_address(release)) as channel:
-        follow = channel.unary_stream(
-            "/triptych.v1.Jobs/Follow", jp.FollowRequest.SerializeToString, jp.FollowReply.FromString
-        )
-        content = b""
-        for reply in follow(jp.FollowRequest(name=name), timeout=JOB_S):
-            content += reply.content
-            if reply.content and not reply.more:
-                yield from pa.ipc.open_stream(content).read_all()["shop"].to_pylist()
-                content = b""
+    return Jobs(f"{release.kubectl.get('service', 'jobs')['spec']['clusterIP']}:9003", retry_s=JOB_S)

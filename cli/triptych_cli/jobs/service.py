@@ -15,8 +15,11 @@ from triptych_client.jobs import JobFailed, Jobs
 
 VARIABLE = "TRIPTYCH_JOBS"
 ADDRESS = "localhost:9003"
-FAILED, USAGE_ERROR, STOPPED = 1, 2, 130  # the last as shells have it for Ctrl-C
-EXIT_STATUS = "exit status: 0, 1 if the job or the call failed, 2 for a wrong call, 130 after Ctrl-C\n"
+FAILED, REFUSED, JOB_FAILED, STOPPED = 1, 2, 3, 130  # the last as shells have it for Ctrl-C
+EXIT_STATUS = """\
+exit status: 0; 1 if the service does not answer, so that the same command may succeed later; 2 for a call that is wrong
+or refused; 3 for a job that has failed or was cancelled; 130 after Ctrl-C
+"""
 
 
 def parser_of(action: str, description: str, examples: str) -> argparse.ArgumentParser:
@@ -47,10 +50,12 @@ def with_jobs(given: argparse.Namespace, work: Callable[[Jobs], int]) -> int:
         with Jobs(given.address, tls=tls, retry_s=given.retry) as jobs:
             return work(jobs)
     except InvalidOptions as error:
-        return fail(str(error), USAGE_ERROR)
+        return fail(str(error), REFUSED)
     except RequestFailed as error:
-        return fail(_advised(error, given.address))
-    except (JobFailed, AskError) as error:
+        return fail(_advised(error, given.address), FAILED if error.is_transient else REFUSED)
+    except JobFailed as error:
+        return fail(str(error), JOB_FAILED)
+    except AskError as error:
         return fail(str(error))
 
 

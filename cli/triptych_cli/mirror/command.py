@@ -12,7 +12,7 @@ from pathlib import Path
 
 from controller.catalog.skipped import log_lines
 from controller.store.buckets import open_store
-from controller.store.download_progress import Progress
+from controller.store.download_progress import DownloadProgress
 from controller.store.mirror import Mirror
 from controller.store.options import MAX_OBJECTS, StoreOptions, proxy_url
 from controller.store.uri import split
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str]) -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    reporter = ProgressReporter(stop.is_set)
+    reporter = DownloadReporter(stop.is_set)
     store = open_store(options.uri, StoreOptions(options.secret, options.ca, options.proxy, options.max_objects))
     mirror = Mirror(store, options.folder, whole=options.whole, on_progress=reporter.progress)
     return run(mirror, reporter, stop, every_s=None if options.once else options.every)
@@ -105,7 +105,7 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def run(mirror: Mirror, reporter: ProgressReporter, stop: threading.Event, every_s: float | None) -> int:
+def run(mirror: Mirror, reporter: DownloadReporter, stop: threading.Event, every_s: float | None) -> int:
     """Sync every `every_s` seconds, or once if that is None. Returns the exit status."""
     try:
         while not stop.is_set():
@@ -120,7 +120,7 @@ def run(mirror: Mirror, reporter: ProgressReporter, stop: threading.Event, every
     return 0
 
 
-def _refresh(mirror: Mirror, reporter: ProgressReporter) -> bool:
+def _refresh(mirror: Mirror, reporter: DownloadReporter) -> bool:
     """Sync once and report. Returns whether that failed."""
     try:
         change = mirror.refresh()
@@ -132,7 +132,7 @@ def _refresh(mirror: Mirror, reporter: ProgressReporter) -> bool:
     return False
 
 
-class ProgressReporter:
+class DownloadReporter:
     """Lines on stderr: a fault once while it lasts, and the progress of a long download every few seconds."""
 
     def __init__(self, stopped: Callable[[], bool], clock: Callable[[], float] = time.monotonic) -> None:
@@ -142,7 +142,7 @@ class ProgressReporter:
         self._next_report_s = clock() + REPORT_INTERVAL_S
         self._was_synced = False
 
-    def progress(self, now: Progress) -> None:
+    def progress(self, now: DownloadProgress) -> None:
         """Report a download; it is called for each chunk. Raises `Stopped` to end the download."""
         if self._stopped():
             raise Stopped

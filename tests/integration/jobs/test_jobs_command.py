@@ -124,7 +124,7 @@ async def test_a_job_is_waited_for_shown_listed_and_deleted(system: RunningJobs,
     assert len((await run("list", "--state", "planning", "--json"))[1].splitlines()) == 1
     assert (await run("list", "--limit", "1"))[1].splitlines()[1].split()[0] == waiting
     status, _, errors = await run("delete", waiting)
-    assert (status, "is planning; cancel it before it is deleted" in errors) == (1, True)
+    assert (status, "is planning; cancel it before it is deleted" in errors) == (2, True)
     assert (await run("cancel", waiting, name))[:2] == (
         0,
         f"{waiting} was cancelled\n{name} has ended: succeeded\n",
@@ -133,14 +133,14 @@ async def test_a_job_is_waited_for_shown_listed_and_deleted(system: RunningJobs,
     assert (await run("list"))[1].splitlines()[1:] == []
 
 
-async def test_a_job_that_fails_is_exit_status_1_with_its_reason(
+async def test_a_job_that_fails_is_exit_status_3_with_its_reason(
     system: RunningJobs, run: Run, job: str, tmp_path: Path
 ) -> None:
     Path(job).write_text(document(2, refused=3))
     out = tmp_path / "answers.parquet"
     async with worker_beside(system, ArrowDoubling()):
         status, _, errors = await run("submit", job, "--follow", "--out", str(out), "--quiet")
-    assert status == 1
+    assert status == 3
     assert errors.splitlines()[-1].endswith("has failed: part 2 failed: column 'price': want FP32, got text")
     assert not out.exists()
 
@@ -148,7 +148,7 @@ async def test_a_job_that_fails_is_exit_status_1_with_its_reason(
 @pytest.mark.parametrize(
     ("words", "status", "says"),
     [
-        (["get", "jobs/x"], 1, "unknown job 'x'"),
+        (["get", "jobs/x"], 2, "unknown job 'x'"),
         (["follow", "jobs/x", "--out", "answers.csv"], 2, "want a folder, or a file with one of the endings .arrow"),
         (["submit", "/no/such.yaml"], 2, "/no/such.yaml: the document cannot be read: No such file"),
         (["submit", "JOB", "--file", "rows"], 2, "want NAME=PATH, as in sales=sales.parquet"),
@@ -175,7 +175,7 @@ async def test_a_document_that_is_refused_sends_nothing(
 ) -> None:
     Path(job).write_text("[upload://rows]")
     status, shown, errors = await run("submit", job, *files(tmp_path))
-    assert (status, shown, "job:1: want an object" in errors) == (1, "", True)
+    assert (status, shown, "job:1: want an object" in errors) == (2, "", True)
     assert await system.objects.folders("uploads") == []
 
 

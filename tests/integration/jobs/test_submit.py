@@ -1,4 +1,4 @@
-"""`python -m jobs.submit`: a job is submitted once by any number of calls, and the exit status says how it ended."""
+"""`triptych jobs submit --wait`, as scheduled batches call it: one job by any number of calls, and the exit status."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ async def submitted(
 ) -> tuple[int, str]:
     """Exit status and output of one call of the command."""
     address = f"--address=127.0.0.1:{system.service.server.port}"
-    command = [sys.executable, "-m", "jobs.submit", str(document), address, f"--request-id={request_id}", *options]
+    words = ["submit", str(document), "--wait", address, f"--request-id={request_id}", *options]
+    command = [sys.executable, "-m", "triptych_cli", "jobs", *words]
     process = await asyncio.create_subprocess_exec(
         *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
@@ -33,8 +34,7 @@ async def test_two_calls_with_one_request_id_are_one_job(tmp_path: Path) -> None
         (found,), _ = await system.ledger.list_jobs()
     for status, output in (first, second):
         assert status == 0, output
-        assert f"jobs/{found.id} accepted, request id nightly-1" in output
-        assert "succeeded: 2 of 2 parts" in output
+        assert f"jobs/{found.id} has succeeded: 6 rows" in output
 
 
 async def test_a_job_that_misses_its_deadline_has_failed(tmp_path: Path) -> None:
@@ -46,24 +46,6 @@ async def test_a_job_that_misses_its_deadline_has_failed(tmp_path: Path) -> None
     assert (status, "the deadline of the job has passed" in output) == (3, True), output
 
 
-async def test_a_document_that_is_refused_is_not_tried_again(tmp_path: Path) -> None:
-    document = tmp_path / "job.yaml"
-    document.write_text(job(1))
-    async with running_jobs(tmp_path, f"sqlite:///{tmp_path}/jobs.db", max_document_bytes=10) as system:
-        status, output = await submitted(system, document)
-    assert (status, "want a document of at most 10 bytes" in output) == (2, True), output
-
-
-async def test_a_file_or_a_key_that_is_missing_is_named(tmp_path: Path) -> None:
-    document = tmp_path / "job.yaml"
-    async with running_jobs(tmp_path, f"sqlite:///{tmp_path}/jobs.db") as system:
-        status, output = await submitted(system, document)
-        assert (status, "job.yaml" in output) == (2, True), output
-        document.write_text("{}")
-        status, output = await submitted(system, document, "--ca=/missing.pem")
-        assert (status, "/missing.pem" in output) == (2, True), output
-
-
 async def test_a_service_that_is_away_is_waited_for(tmp_path: Path) -> None:
     document = tmp_path / "job.yaml"
     document.write_text(job(1))
@@ -73,4 +55,4 @@ async def test_a_service_that_is_away_is_waited_for(tmp_path: Path) -> None:
     waiting = asyncio.create_task(submitted(system, document))
     async with running_jobs(tmp_path, url, port=port) as system, worker_beside(system):
         status, output = await waiting
-    assert (status, "succeeded: 1 of 1 parts" in output) == (0, True), output
+    assert (status, "has succeeded: 3 rows" in output) == (0, True), output

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from controller.store.download_progress import Progress
+from controller.store.download_progress import DownloadProgress
 from controller.store.mirror import Mirror, MirrorChange
 from tests.fakes.memory_store import InMemoryStore, contents
 from tests.model_folders import model_file, publish
 from triptych_cli.__main__ import COMMANDS
 from triptych_cli.byte_counts import format_bytes
 from triptych_cli.mirror import command
-from triptych_cli.mirror.command import ProgressReporter, Stopped, run
+from triptych_cli.mirror.command import DownloadReporter, Stopped, run
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def test_an_unreachable_store_is_reported_once_tried_again_and_reported_when_it_
     store, stop = InMemoryStore(), threading.Event()
     store.put("sales_de/config.pbtxt")
     folder = tmp_path / "here"
-    assert run(Looks(store, folder, stop, 5), ProgressReporter(stop.is_set), stop, every_s=0.001) == 0
+    assert run(Looks(store, folder, stop, 5), DownloadReporter(stop.is_set), stop, every_s=0.001) == 0
     assert capsys.readouterr().err.splitlines() == [
         f"mirror: {folder} is in sync with s3://models/eu: 1 files downloaded, 0 removed",
         "mirror: s3://models/eu: cannot be read: memory does not answer; the folder keeps its content",
@@ -104,9 +104,9 @@ def test_an_unreachable_store_is_reported_once_tried_again_and_reported_when_it_
 
 def test_a_long_download_says_how_far_it_is_but_not_at_every_chunk(capsys: pytest.CaptureFixture[str]) -> None:
     now_s = 0.0
-    reporter = ProgressReporter(lambda: False, lambda: now_s)
+    reporter = DownloadReporter(lambda: False, lambda: now_s)
     for now_s in (1.0, 4.9, 5.0, 5.1, 9.9, 10.1):
-        reporter.progress(Progress(3, 40, int(now_s * 2**20), 3 * 2**30))
+        reporter.progress(DownloadProgress(3, 40, int(now_s * 2**20), 3 * 2**30))
     assert capsys.readouterr().err.splitlines() == [
         "mirror: 3 of 40 files, 5.0 MiB of 3.0 GiB",
         "mirror: 3 of 40 files, 10.1 MiB of 3.0 GiB",
@@ -118,20 +118,20 @@ def test_ending_the_command_ends_a_download_and_leaves_nothing_half(tmp_path: Pa
     store.put("sales_de/1/model.onnx", b"x" * 9_000_000)
     received: list[int] = []
 
-    def on_progress(progress: Progress) -> None:
+    def on_progress(progress: DownloadProgress) -> None:
         received.append(progress.received_bytes)
         if len(received) == 2:
             stop.set()
-        ProgressReporter(stop.is_set).progress(progress)
+        DownloadReporter(stop.is_set).progress(progress)
 
     folder = tmp_path / "here"
     mirror = Mirror(store, folder, whole=True, on_progress=on_progress)
-    assert run(mirror, ProgressReporter(stop.is_set), stop, every_s=60) == 0
+    assert run(mirror, DownloadReporter(stop.is_set), stop, every_s=60) == 0
     assert len(received) == 2
     assert contents(tmp_path / "here") == {}
     assert not list((tmp_path / ".here.mirror").glob("draft/**/*"))
     with pytest.raises(Stopped):
-        on_progress(Progress(0, 1, 0, 1))
+        on_progress(DownloadProgress(0, 1, 0, 1))
 
 
 @pytest.mark.parametrize(

@@ -102,7 +102,7 @@ imagePullPolicy: {{ .lane.values.imagePullPolicy }}
 {{- if include "triptych.batch-writes" . }}
 command: [triptych, batch, run, {{ .batch.name }}.yaml, --replace]
 {{- else }}
-command: [python, -m, jobs.submit, {{ .batch.name }}.yaml]
+command: [triptych, jobs, submit, {{ .batch.name }}.yaml, --wait]
 args:
   {{- include "triptych.batch-submission" . | nindent 2 }}
 {{- end }}
@@ -122,11 +122,12 @@ submits the same job. Arguments: root, lane, batch. */}}
 - --address={{ include "triptych.address" (dict "root" .root "lane" .lane "stage" "jobs") }}
 - --request-id={{ .root.Release.Namespace }}/$(JOB_NAME)
 - --deadline={{ int .batch.deadlineSeconds }}
+- --retry=10m
 {{- if ne $mode "none" }}
 - --ca=/tls/ca.crt
 {{- end }}
 {{- if eq $mode "mutual" }}
-- --certificate=/tls/tls.crt
+- --cert=/tls/tls.crt
 - --key=/tls/tls.key
 {{- end }}
 {{- end }}

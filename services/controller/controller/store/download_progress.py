@@ -10,7 +10,7 @@ from controller.store.objects import Object
 
 
 @dataclass(frozen=True)
-class Progress:
+class DownloadProgress:
     """Progress of the downloads of one refresh."""
 
     files: int
@@ -19,7 +19,7 @@ class Progress:
     total_bytes: int
 
 
-OnProgress = Callable[[Progress], None]
+OnProgress = Callable[[DownloadProgress], None]
 
 
 class DownloadMeter:
@@ -48,4 +48,4 @@ class DownloadMeter:
         with self._lock:
             self._files += files
             self._bytes += count
-            self._on_progress(Progress(self._files, self._total_files, self._bytes, self._total_bytes))
+            self._on_progress(DownloadProgress(self._files, self._total_files, self._bytes, self._total_bytes))

@@ -19,7 +19,7 @@ MEASURED_JOBS: Final = 10  # of a model, the latest ones
 
 
 @dataclass(frozen=True)
-class Forecast:
+class JobForecast:
     """`seconds` from now until a job is done. `part_s` of one part, `backlog` are parts of others before its last."""
 
     seconds: float
@@ -43,7 +43,7 @@ async def seconds_per_part(connection: AsyncConnection, model: str) -> float | N
 
 async def forecast(
     connection: AsyncConnection, model: str, parts: int, at_once: int, *, background: bool, job_id: str = ""
-) -> Forecast | None:
+) -> JobForecast | None:
     """The forecast for so many parts of a model, of which all workers do `at_once`. None if nothing was measured."""
     part_s = await seconds_per_part(connection, model)
     if part_s is None:
@@ -58,10 +58,10 @@ async def forecast(
     asked = select(func.sum(before), func.sum(before * own_s)).where(live_jobs, jobs.c.id != job_id)
     backlog, backlog_s = (await connection.execute(asked)).one()
     work_s = float(backlog_s or 0.0) + parts * part_s
-    return Forecast(max(work_s / at_once, part_s), part_s, int(backlog or 0))
+    return JobForecast(max(work_s / at_once, part_s), part_s, int(backlog or 0))
 
 
-def check_reachable(found: Forecast | None, left_s: float, model: str, at_once: int) -> None:
+def check_reachable(found: JobForecast | None, left_s: float, model: str, at_once: int) -> None:
     """Raises `UnreachableDeadline` with the time by which the job could be done."""
     if found is None or found.seconds <= left_s:
         return

@@ -14,7 +14,7 @@ from controller.catalog.skipped import MAX_LOGGED, log_lines, with_skipped
 from controller.catalog.watcher import CatalogWatcher
 from controller.metrics import ControllerMetrics
 from tests.model_folders import publish
-from triptych_cli.mirror.command import ProgressReporter
+from triptych_cli.mirror.command import DownloadReporter
 
 
 def test_a_version_that_did_not_come_is_broken_and_the_others_are_served(models: Path) -> None:
@@ -68,7 +68,7 @@ async def test_each_is_reported_once_and_counted_and_gone_when_it_is_gone(
 def test_a_bucket_full_of_unexpected_objects_is_a_hundred_lines_and_a_count(capsys: pytest.CaptureFixture[str]) -> None:
     faults = [f"s3://models/eu//{number}: has an empty part" for number in range(100_000)]
     assert len(log_lines(faults)) == MAX_LOGGED + 1
-    reporter = ProgressReporter(lambda: False)
+    reporter = DownloadReporter(lambda: False)
     for _ in range(3):
         reporter.left_out(faults)
     lines = capsys.readouterr().err.splitlines()

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controller.catalog.scanner import Scanner, ScanOptions
-from controller.store.download_progress import Progress
+from controller.store.download_progress import DownloadProgress
 from controller.store.mirror import FolderError, Mirror, MirrorChange
 from controller.store.objects import Object, StoreError
 from tests.fakes.memory_store import URI, InMemoryStore, contents, mirrored
@@ -150,7 +150,7 @@ def test_a_model_that_is_renamed_is_there_under_its_new_name_only(
 def test_nobody_sees_half_of_a_new_version(store: InMemoryStore, folder: Path, scratch: Path) -> None:
     observed: list[set[str]] = []
 
-    def scan(progress: Progress) -> None:
+    def scan(progress: DownloadProgress) -> None:
         assert progress.total_files == 3
         observed.append({file.name for file in (folder / "sales_de/2").glob("*")})
 
