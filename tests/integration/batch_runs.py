@@ -66,10 +66,15 @@ class Batch:
         pq.write_table(table, self.folder / "data" / name, row_group_size=1000)
         return table
 
+    def write_document(self) -> Path:
+        """Write the document, and return its path."""
+        path = self.folder / "nightly.yaml"
+        path.write_text(json.dumps(self.document))
+        return path
+
     def start(self, *options: str, **more: Any) -> subprocess.Popen[str]:
         """Start a run, as a user does."""
-        (self.folder / "nightly.yaml").write_text(json.dumps(self.document))
-        command = [sys.executable, "-m", "triptych_cli", "batch", "run", str(self.folder / "nightly.yaml"), *options]
+        command = [sys.executable, "-m", "triptych_cli", "batch", "run", str(self.write_document()), *options]
         return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more)
 
     def run(self, *options: str, **more: Any) -> tuple[int, str, str]:

@@ -13,6 +13,7 @@ from triptych_client import RequestFailed
 from triptych_client.jobs import Jobs, JobStatus
 
 EVERY_S = 1.0
+JOIN_S = 1.0
 
 
 class JobProgress:
@@ -54,6 +55,7 @@ class StatusWatch:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._ended.set()
+        self._thread.join(JOIN_S)  # so that no line comes behind the last one
 
 
 def progress_text(status: JobStatus, first: JobStatus, seconds: float) -> str:

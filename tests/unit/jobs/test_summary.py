@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from jobs.summary import MAX_VALUES, PartSummary, merge, values_of
@@ -45,7 +45,7 @@ def state_of(rows: list[Any]) -> Any:
     return json.loads(json.dumps(part.state, allow_nan=False))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(rows=ROWS, cuts=st.lists(st.integers(0, 30), max_size=4), order=st.randoms())
 def test_the_summary_after_any_order_of_commits_is_that_over_all_rows(rows: Any, cuts: Any, order: Any) -> None:
     edges = [0, *sorted(min(cut, len(rows)) for cut in cuts), len(rows)]
@@ -58,7 +58,7 @@ def test_the_summary_after_any_order_of_commits_is_that_over_all_rows(rows: Any,
     json.dumps(values_of(merged), allow_nan=False)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(values=st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=50))
 def test_sums_and_means_are_rounded_once(values: list[float]) -> None:
     found = values_of(state_of([(value, 0, "a", False) for value in values]))
