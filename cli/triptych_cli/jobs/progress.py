@@ -64,7 +64,8 @@ def progress_text(status: JobStatus, first: JobStatus, seconds: float) -> str:
     parts = [f"{status.rows:,} rows", f"{status.committed:,} of {status.parts:,}{more} parts"]
     rows, done = status.rows - first.rows, status.committed - first.committed
     if rows > 0 and seconds > 0:
-        parts.append(f"{rows / seconds:,.0f} rows/s")
+        rate = rows / seconds
+        parts.append(f"{rate:,.{0 if rate >= 10 else 1}f} rows/s")
     if status.bad_rows:
         parts.append(bad_rows_text(status).removeprefix(", "))
     left = status.parts - status.committed

@@ -39,10 +39,11 @@ class JobsService:
     def __init__(self, settings: Settings, ledger: Ledger, objects: Objects, work: Work) -> None:
         self._settings, self._ledger, self._objects, self._work = settings, ledger, objects, work
         options = WorkerOptions(lease_s=settings.lease_s, parallel=settings.parallel_parts, expire_s=0)
-        self._worker = PartWorker(ledger, objects, work, options) if settings.parallel_parts else None
         self._tracing = tracing("jobs", settings.otlp_endpoint)
         self._metrics = StageMetrics("jobs", self._tracing)
         self._own_metrics = JobsMetrics(self._metrics.registry)
+        has_workers = settings.parallel_parts > 0
+        self._worker = PartWorker(ledger, objects, work, options, self._own_metrics) if has_workers else None
         self._follower = Follower(ledger, objects)
         self.own = servicer.JobsServicer(
             ledger,

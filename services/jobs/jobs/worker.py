@@ -12,9 +12,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from prometheus_client import CollectorRegistry
+
 from jobs.expiry import expire
 from jobs.ledger import Claim, Ledger, PartKind, PartResult
 from jobs.manifest import manifest_lines
+from jobs.metrics import JobsMetrics
 from jobs.objects import Objects, object_name
 from jobs.work import Work
 from triptych.errors import (
@@ -61,9 +64,16 @@ class LeaseLost(Exception):
 class PartWorker:
     """Works until it is stopped. An error of one part never ends it."""
 
-    def __init__(self, ledger: Ledger, objects: Objects, work: Work, options: WorkerOptions | None = None) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        objects: Objects,
+        work: Work,
+        options: WorkerOptions | None = None,
+        metrics: JobsMetrics | None = None,
+    ) -> None:
         self._ledger, self._objects, self._work = ledger, objects, work
-        self.options = options or WorkerOptions()
+        self.options, self._metrics = options or WorkerOptions(), metrics or JobsMetrics(CollectorRegistry())
         self._stopping = asyncio.Event()
 
     async def run(self) -> None:
@@ -102,22 +112,38 @@ class PartWorker:
             raise
         except LeaseLost:
             log.info("lease lost", extra=about)
+            self._count("lost")
         except (Unavailable, Overloaded) as error:  # not a fault of the part: its tries are not for that
             log.warning("part postponed", extra=about | {"error": str(error)})
+            self._count("postponed")
             await self._ledger.postpone(claim, str(error), max(getattr(error, "retry_after_s", 0.0), POSTPONE_S))
         except TriptychError as error:
             log.warning("part failed", extra=about | {"error": str(error)})
+            self._count("failed")
             await self._ledger.fail(claim, str(error), final=isinstance(error, FINAL))
         except Exception as error:
             log.exception("part failed", extra=about)
+            self._count("failed")
             await self._ledger.fail(claim, f"{type(error).__name__}: {error}")
         else:
             if result is None:
+                self._count("returned")
                 await self._ledger.release(claim)
                 return
             seconds = time.monotonic() - started_s
-            committed = await self._ledger.commit(claim, replace(result, seconds=seconds))
-            log.debug("part committed" if committed else "part was late", extra=about | {"seconds": seconds})
+            await self._commit(claim, replace(result, seconds=seconds), about)
+
+    async def _commit(self, claim: Claim, result: PartResult, about: Mapping[str, Any]) -> None:
+        committed = await self._ledger.commit(claim, result)
+        if committed:
+            seconds = result.seconds if claim.kind is PartKind.ROWS else None
+            self._metrics.committed(result.rows, result.bad_rows, seconds)
+        else:
+            self._count("lost")
+        log.debug("part committed" if committed else "part was late", extra={**about, "seconds": result.seconds})
+
+    def _count(self, outcome: str) -> None:
+        self._metrics.parts.labels(outcome).inc()
 
     async def _while_leased(self, claim: Claim) -> PartResult | None:
         """The result of a part. None if the worker stops before. Raises `LeaseLost`, and the errors of the work."""

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from jobs.expiry import expire
 from jobs.ledger import Job, JobState, Ledger, NewJob, PartState
+from jobs.metrics import JobsMetrics
 from jobs.objects import Objects
 from jobs.worker import PartWorker, WorkerOptions
 from tests.integration.jobs.conftest import StartLedger
@@ -180,3 +182,30 @@ async def test_expired_jobs_and_late_objects_are_removed(ledger: Ledger, objects
     assert await expire(ledger, objects) == 0
     assert await objects.folders("jobs") == [long.id]
     assert not (tmp_path / "objects/jobs" / short.id).exists()
+
+
+async def test_ends_of_parts_are_counted_by_outcome(start: StartLedger, objects: Objects) -> None:
+    ledger, metrics = await start(backoff_s=0.01), JobsMetrics(CollectorRegistry())
+    crashing = await ledger.submit(NewJob("crashing", document(2, crashes=1)))
+    worker = PartWorker(ledger, objects, Doubling(), WorkerOptions(**FAST), metrics)  # type: ignore[arg-type]
+    running = asyncio.create_task(worker.run())
+    try:
+        await ended(ledger, crashing)
+        refused = await ended(ledger, await ledger.submit(NewJob("refused", document(1, refused=0))))
+    finally:
+        worker.stop()
+        await running
+    assert refused.state is JobState.FAILED
+    samples = {
+        (sample.name, sample.labels.get("outcome", "")): sample.value
+        for metric in metrics.parts.collect()
+        for sample in metric.samples
+        if sample.name.endswith("_total")
+    }
+    # Two plans, a manifest and two parts; a crash of each of these, and the refusal.
+    assert samples == {
+        ("triptych_jobs_parts_total", "committed"): 5,
+        ("triptych_jobs_parts_total", "failed"): 3,
+    }
+    assert metrics.rows.labels("answered")._value.get() == 6
+    assert metrics.part_seconds._sum.get() > 0

@@ -43,6 +43,7 @@ RUNNING = JobStatus(
     [
         ({}, {"committed": 1, "rows": 200}, 2.0,
          "running: 1,200 rows, 3 of 20 parts, 500 rows/s, 2 bad rows, 17 s left"),
+        ({}, {"rows": 1195}, 2.0, "running: 1,200 rows, 3 of 20 parts, 2.5 rows/s, 2 bad rows"),
         ({"bad_rows": 1}, {}, 0.0, "running: 1,200 rows, 3 of 20 parts, 1 bad row"),
         ({"state": "planning"}, {"committed": 1}, 2.0, "planning: 1,200 rows, 3 of 20+ parts, 2 bad rows"),
         ({"state": "failed"}, {"committed": 1}, 2.0, "failed: 1,200 rows, 3 of 20 parts, 2 bad rows"),
