@@ -80,7 +80,7 @@ def _submit(jobs: Jobs, given: argparse.Namespace, again: str) -> int:
     try:
         job = _uploaded(jobs, given)
     except (KeyboardInterrupt, RequestFailed) as error:
-        if given.file:
+        if given.file and (isinstance(error, KeyboardInterrupt) or error.is_transient):
             fail(f"not submitted; this goes on where it ended: {again}")
         if isinstance(error, RequestFailed):
             raise

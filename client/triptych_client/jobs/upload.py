@@ -74,7 +74,6 @@ def upload(calls: JobCalls, name: str, source: UploadSource, retry_s: float, on_
     if found.bytes != source.size:
         text = f"upload '{name}' is complete with {found.bytes} bytes, and {source.text} has {source.size}"
         raise InvalidOptions(f"{text}; want another name")
-    on_upload(source.size, source.size)
 
 
 def _found(calls: JobCalls, name: str, retry_s: float) -> jp.UploadReply:

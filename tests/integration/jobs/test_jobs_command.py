@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shlex
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -176,6 +177,7 @@ async def test_a_document_that_is_refused_sends_nothing(
     Path(job).write_text("[upload://rows]")
     status, shown, errors = await run("submit", job, *files(tmp_path))
     assert (status, shown, "job:1: want an object" in errors) == (2, "", True)
+    assert "--request-id" not in errors  # there is nothing to go on with
     assert await system.objects.folders("uploads") == []
 
 
@@ -204,3 +206,17 @@ async def test_ctrl_c_leaves_the_job_and_says_how_to_go_on(system: RunningJobs, 
     again = f"{name} goes on; follow it again by: triptych jobs follow {name} --address {address}"
     assert errors.decode().splitlines()[-1] == again
     assert not operation.HasField("error")
+
+
+async def test_an_upload_to_a_service_that_goes_away_is_continued_by_the_command_that_is_printed(
+    system: RunningJobs, run: Run, job: str, tmp_path: Path
+) -> None:
+    status, shown, errors = await run("submit", job, *files(tmp_path), "--address", "127.0.0.1:9", "--retry", "1s")
+    assert (status, shown) == (1, "")
+    again = next(line for line in errors.splitlines() if line.startswith("not submitted; "))
+    words = shlex.split(again.partition("it ended: triptych jobs ")[2])
+    assert words[-1].startswith("--request-id=")
+    words[words.index("127.0.0.1:9")] = f"127.0.0.1:{system.service.server.port}"
+    first, second = [await run(*words) for _ in range(2)]
+    assert first[0] == second[0] == 0
+    assert first[1] == second[1]
