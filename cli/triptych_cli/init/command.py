@@ -10,6 +10,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
+
+from tritonclient.grpc import model_config_pb2 as mc
 
 from triptych.contract.reading.files import cause
 from triptych.contract.schema.declarations import FAMILY, ROUTE
@@ -17,6 +20,8 @@ from triptych.contract.specs import DEFAULT_ROUTE
 from triptych.contract.verification.onnx_file import NotOnnx, read_header
 from triptych.contract.verification.repository import validate_repository
 from triptych.contract.verification.tree import name_fault
+from triptych.contract.verification.triton_config import FILE as CONFIG
+from triptych.contract.verification.triton_config import ConfigError, parse_config
 from triptych_cli.arguments import argument_type, command_parser, matching, whole_number
 from triptych_cli.init.convert import CONVERTERS, converted
 from triptych_cli.init.draft import CannotServe, Draft, draft_of, open_notes
@@ -144,19 +149,52 @@ def _init(given: argparse.Namespace) -> int:
         config_text(name, draft, max_rows),
         contract_text(given.family, given.route, max_rows, draft, pattern),
     )
+    config_file = model / CONFIG
+    kept = config_file.read_text(encoding="utf-8") if config_file.exists() else ""
+    if kept and (different := _different(kept, config)):
+        raise CannotServe(
+            f"{config_file} is that of all versions of the model, and {different}: "
+            "make it another model, with --name and a --route or --family of its own"
+        )
     _copy(given.file, header.weight_files, version)
     if pattern.needs_tokenizer:
         shutil.copyfile(tokenizer, version / TOKENIZER)
-    config_file = model / "config.pbtxt"
     made = [version / "contract.yaml", version / "model.onnx"]
-    if not config_file.exists():
+    if not kept:
         config_file.write_text(config, encoding="utf-8")
         made.insert(0, config_file)
-    elif config_file.read_text(encoding="utf-8") != config:
+    elif kept != config:
         print(f"kept: {config_file}, which other versions use")
     (version / "contract.yaml").write_text(contract, encoding="utf-8")
     print(f"made: {', '.join(map(str, made))}")
     return _report(given, version, draft)
+
+
+def _different(kept: str, made: str) -> str:
+    """The first tensor of `made` that another configuration lacks or has otherwise; '' if it fits, or is no text."""
+    try:
+        there, here = parse_config(kept), parse_config(made)
+    except ConfigError:
+        return ""  # `_report` says it
+    for kind in ("input", "output"):
+        known = {tensor.name: tensor for tensor in getattr(there, kind)}
+        for tensor in getattr(here, kind):
+            have = known.pop(tensor.name, None)
+            if have is None:
+                return f"has no {kind} '{tensor.name}'"
+            if have.data_type != tensor.data_type or not _fits(have.dims, tensor.dims):
+                return f"{kind} '{tensor.name}' is {_spelled(have)} there, {_spelled(tensor)} in the file"
+        for name in known:
+            return f"has {kind} '{name}', which the new version lacks"
+    return ""
+
+
+def _spelled(tensor: Any) -> str:
+    return f"{mc.DataType.Name(tensor.data_type).removeprefix('TYPE_')}{list(tensor.dims)}"
+
+
+def _fits(wide: Sequence[int], dims: Sequence[int]) -> bool:
+    return len(wide) == len(dims) and all(size in (-1, other) for size, other in zip(wide, dims, strict=True))
 
 
 def _copy(file: Path, weight_files: Collection[str], version: Path) -> None:

@@ -247,6 +247,33 @@ def test_a_published_version_is_not_written_over(
 
 
 @pytest.mark.parametrize(
+    ("second", "sentence"),
+    [
+        (header_file([("x", 1, ("n", 5))], [("y", 1, ("n", 2))]), "input 'x' is FP32[4] there, FP32[5] in the file"),
+        (header_file([("x", 7, ("n", 4))], [("y", 1, ("n", 2))]), "input 'x' is FP32[4] there, INT64[4] in the file"),
+        (header_file([("z", 1, ("n", 4))], [("y", 1, ("n", 2))]), "has no input 'z'"),
+        (header_file([("x", 1, ("n", 4))], [("z", 1, ("n", 2))]), "has no output 'z'"),
+    ],
+)
+def test_a_version_of_other_tensors_is_another_model(
+    init: Init, tmp_path: Path, capsys: pytest.CaptureFixture[str], second: bytes, sentence: str
+) -> None:
+    assert init(header_file([("x", 1, ("n", 4))], [("y", 1, ("n", 2))])) == 0
+    assert init(second, "--version", "2") == 1
+    assert f"config.pbtxt is that of all versions of the model, and {sentence}: make it" in capsys.readouterr().err
+    assert not (tmp_path / "models/f/2").exists()
+    assert init(header_file([("x", 1, ("n", 4))], [("y", 1, ("n", 2))]), "--version", "2") == 0
+    assert init(second, "--name", "other", "--family", "g") == 0
+
+
+def test_a_version_fits_where_the_configuration_is_open(init: Init, tmp_path: Path) -> None:
+    assert init(header_file([("x", 1, ("n", "k"))], [("y", 1, ("n", 2))])) == 0
+    before = (tmp_path / "models/f/config.pbtxt").read_bytes()
+    assert init(header_file([("x", 1, ("n", "k"))], [("y", 1, ("n", 2))]), "--version", "2", "--max-rows", "8") == 0
+    assert (tmp_path / "models/f/config.pbtxt").read_bytes() == before
+
+
+@pytest.mark.parametrize(
     ("option", "value", "sentence"),
     [
         ("--family", "Shop", "argument --family: want small letters, digits and _, a letter first"),
