@@ -29,7 +29,12 @@ WORKERS ?= 2
 test: lint verify ## run lint and verify, then all tests (TESTS="tests/unit -k name": some)
 	@$(ENVIRONMENT) predictor kserve backend own-models converters transformers >/dev/null
 	@$(PYTHON) -m local.programs grpcurl helm kubeconform chromium postgres >/dev/null || true
-	@$(SERVICES) -m pytest $(TESTS) --numprocesses $(WORKERS)
+	@$(SERVICES) -m pytest $(TESTS) --ignore tests/engines --numprocesses $(WORKERS)
+
+.PHONY: test-engines
+test-engines: ## run batches on a real Ray and a real Spark, each in an environment of its own (needs Java 17)
+	@$(ENVIRONMENT) ray spark >/dev/null
+	@$(SERVICES) -m pytest tests/engines $(TESTS)
 
 .PHONY: test-clients
 test-clients: ## build gRPC clients of other languages, and test that a restart costs them no call

@@ -92,6 +92,12 @@ ENVIRONMENTS = {
             options=("--no-deps",),
             needs_libpython=True,
         ),
+        PythonEnvironment(
+            "ray", (*SERVICES, "services/jobs/requirements-ray.txt"), SERVICE_PACKAGES, options=("--no-deps",)
+        ),
+        PythonEnvironment(
+            "spark", (*SERVICES, "services/jobs/requirements-spark.txt"), SERVICE_PACKAGES, options=("--no-deps",)
+        ),
         PythonEnvironment("models", ("examples/models/requirements.txt",)),
         PythonEnvironment("own-models", ("examples/own_models/requirements.txt",), options=("--no-deps",)),
         PythonEnvironment(

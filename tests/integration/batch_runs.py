@@ -37,6 +37,8 @@ class Batch:
 
     folder: Path
     document: dict[str, Any] = field(default_factory=dict)
+    engine: str = ""  # of `--engine`
+    python: Path = Path(sys.executable)
 
     def __post_init__(self) -> None:
         self.document = {
@@ -56,7 +58,7 @@ class Batch:
 
     @property
     def run_folder(self) -> Path:
-        return self.folder / "out/.forecasts.run"
+        return self.folder / f"out/.forecasts.{self.engine or 'run'}"
 
     def write_data(self, rows: int, name: str = "sales.parquet") -> Any:
         """Rows of the sales example with a number each."""
@@ -74,13 +76,14 @@ class Batch:
 
     def start(self, *options: str, **more: Any) -> subprocess.Popen[str]:
         """Start a run, as a user does."""
-        command = [sys.executable, "-m", "triptych_cli", "batch", "run", str(self.write_document()), *options]
+        command = [str(self.python), "-m", "triptych_cli", "batch", "run", str(self.write_document()), *options]
+        command += ["--engine", self.engine] if self.engine else []
         return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more)
 
-    def run(self, *options: str, **more: Any) -> tuple[int, str, str]:
+    def run(self, *options: str, wait_s: float = WAIT_S, **more: Any) -> tuple[int, str, str]:
         """Exit status, standard output and standard error of a run."""
         process = self.start(*options, **more)
-        out, err = process.communicate(timeout=WAIT_S)
+        out, err = process.communicate(timeout=wait_s)
         assert "Traceback" not in err, err
         return process.returncode, out, err
 
@@ -95,7 +98,9 @@ class Batch:
         return process.returncode == 0
 
     def committed(self) -> int:
-        """Committed parts, by the ledger of a run that may be working on it."""
+        """Committed parts, by the ledger of a run that may be working on it, or by the files of an engine."""
+        if self.engine:
+            return len({file.name.partition(".")[0] for file in self.run_folder.glob("parts-*/[0-9]*.json")})
         return self._asked("SELECT count(*) FROM triptych_parts WHERE kind = 'rows' AND state = 'committed'")
 
     def planned(self) -> int:

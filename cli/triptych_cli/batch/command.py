@@ -21,8 +21,8 @@ NEEDED = ("jobs", "triptych_client", "pyarrow", "duckdb", "sqlalchemy", "asyncpg
 PACKAGES = "'./client[local]' './services/jobs[query]'"
 
 DESCRIPTION = """\
-Answer the rows of files by a model, on this machine: by preprocess at an address, or by a model folder without any
-server. A document says what is read, asked and written.
+Answer the rows of files by a model: by preprocess at an address, or by a model folder without any server. A document
+says what is read, asked and written. A run is on this machine, or on those of Ray or Spark.
 """
 EXAMPLES = """\
 examples:

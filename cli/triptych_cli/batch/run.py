@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from jobs.batch.destination import destination_of
 from jobs.batch.document import DocumentError
+from jobs.batch.engine_run import EngineRun
+from jobs.batch.engines.registry import NAMES, engine_of
 from jobs.batch.errors import BatchError, Interrupted
 from jobs.batch.manifest import Manifest
-from jobs.batch.run import BatchRun, RunOptions
+from jobs.batch.options import RunOptions
+from jobs.batch.progress import RunProgress
+from jobs.batch.run import BatchRun
 from triptych_cli.arguments import command_parser
 from triptych_cli.batch.command import fail
 from triptych_cli.batch.document import SOURCES_HELP, add_document, document_of, source_policy
@@ -26,11 +31,16 @@ DESCRIPTION = """\
 Answer every row of a dataset once, by one version of a model or by those of the traffic. The output appears whole when
 all rows are answered. A run that ended early, by Ctrl-C, a kill, a full disk or a server that is away, goes on when the
 same command is called again: parts that are committed are not asked twice.
+
+With --engine ray or spark the same document runs on the machines of Ray (RAY_ADDRESS, else a Ray of this machine) or of
+Spark (spark-submit, spark-defaults.conf or PYSPARK_SUBMIT_ARGS, else this machine). They share the folder of the output
+and those that are read.
 """
 EXAMPLES = f"""\
 examples:
   triptych batch run nightly.yaml
   triptych batch run nightly.yaml --replace        the output of last night is there
+  triptych batch run nightly.yaml --engine ray     on the machines of RAY_ADDRESS
   BATCH_SOURCES=/data/in triptych batch run nightly.yaml
 
 {SOURCES_HELP}
@@ -40,21 +50,12 @@ exit status: 0 if the output is there, 1 if the run failed, 2 for a wrong call o
 
 def main(arguments: Sequence[str]) -> int:
     """Make a run, or go on with it. Returns the exit status."""
-    parser = command_parser("batch run", DESCRIPTION, EXAMPLES)
-    add_document(parser)
-    parser.add_argument("--replace", action="store_true", help="put the new output in the place of one that exists")
-    parser.add_argument("--restart", action="store_true", help="drop a run that has begun, and begin anew")
-    parser.add_argument("--quiet", action="store_true", help="no progress")
-    given = parser.parse_args(arguments)
+    given = parser().parse_args(arguments)
     reporter = reporter_of("batch", quiet=given.quiet)
     try:
-        document = document_of(given)
-        destination = destination_of(document, given.document)
-        options = RunOptions(given.replace, given.restart, source_policy())
+        run = _made(given, RunReporter(reporter).show)
         with reporter:
-            manifest, was_stopped = asyncio.run(
-                _run(BatchRun(document, destination, options, RunReporter(reporter).show))
-            )
+            manifest, was_stopped = asyncio.run(_run(run))
     except DocumentError as error:
         print("\n".join(error.lines), file=sys.stderr)
         return USAGE_ERROR
@@ -70,7 +71,28 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-async def _run(run: BatchRun) -> tuple[Manifest | None, bool]:
+def parser() -> argparse.ArgumentParser:
+    """The parser of the arguments."""
+    made = command_parser("batch run", DESCRIPTION, EXAMPLES)
+    add_document(made)
+    made.add_argument("--engine", choices=NAMES, metavar="ENGINE", help=f"more than one machine: {', '.join(NAMES)}")
+    made.add_argument("--replace", action="store_true", help="put the new output in the place of one that exists")
+    made.add_argument("--restart", action="store_true", help="drop a run that has begun, and begin anew")
+    made.add_argument("--quiet", action="store_true", help="no progress")
+    return made
+
+
+def _made(given: argparse.Namespace, on_progress: Callable[[RunProgress], None]) -> BatchRun | EngineRun:
+    """The run of the arguments. Raises `DocumentError` and `BatchError`."""
+    document = document_of(given)
+    options = RunOptions(given.replace, given.restart, source_policy())
+    if given.engine is None:
+        return BatchRun(document, destination_of(document, given.document), options, on_progress)
+    destination = destination_of(document, given.document, given.engine)
+    return EngineRun(document, destination, engine_of(given.engine), options, on_progress)
+
+
+async def _run(run: BatchRun | EngineRun) -> tuple[Manifest | None, bool]:
     """The manifest; None if a signal has stopped the run. A second signal ends the process at once."""
     loop, was_stopped = asyncio.get_running_loop(), False
 
@@ -96,5 +118,7 @@ def _print_summary(manifest: Manifest) -> None:
     bad = f", {manifest.bad_rows} bad rows" if manifest.bad_rows else ""
     versions = "versions by traffic" if manifest.document["trafficKey"] else f"version {manifest.version}"
     print(f"{place}: {manifest.rows} rows{bad} by {manifest.model}, {versions}")
+    if manifest.summary:
+        print(f"summary: {summary_text(manifest.summary)}")
     if manifest.summary:
         print(f"summary: {summary_text(manifest.summary)}")

@@ -6,7 +6,7 @@ import asyncio
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from jobs.batch.document import BatchDocument
 from jobs.batch.errors import BatchError
@@ -14,6 +14,8 @@ from jobs.batch.folder import RunFolder
 from jobs.batch.manifest import Manifest, read_manifest
 from jobs.batch.output import CommittedPart, stage_output
 from triptych.contract.reading.files import printable_path
+
+RUN: Final = "run"  # the end of the folder of a run on this machine
 
 
 class Destination(Protocol):
@@ -41,13 +43,13 @@ class Destination(Protocol):
 class ParquetFolder:
     """A folder of Parquet, which gets its name when it is complete."""
 
-    def __init__(self, output: Path) -> None:
-        self.folder = RunFolder(output.parent / f".{output.name}.run", output)
+    def __init__(self, output: Path, suffix: str = RUN) -> None:
+        self.folder = RunFolder(output.parent / f".{output.name}.{suffix}", output)
         self._output, self._replaces = output, False
 
     async def check(self, *, replace: bool) -> None:
         self._replaces = replace
-        if not self.folder.ledger.exists() or replace:
+        if not self.folder.has_begun or replace:
             self._check_output()
 
     def _check_output(self) -> None:
@@ -77,12 +79,15 @@ class ParquetFolder:
         await asyncio.to_thread(self.folder.publish)
 
 
-def destination_of(document: BatchDocument, file: Path) -> Destination:
-    """The destination of a document that lies in `file`. Raises `BatchError`."""
+def destination_of(document: BatchDocument, file: Path, suffix: str = RUN) -> Destination:
+    """The destination of a document that lies in `file`; the folder of the run ends with `suffix`.
+
+    Raises `BatchError`.
+    """
     if document.write.postgres is not None:
         from jobs.batch.postgres_table import PostgresTable
 
-        return PostgresTable(document.write.postgres, file.parent / f".{file.stem}.run")
+        return PostgresTable(document.write.postgres, file.parent / f".{file.stem}.{suffix}")
     if "://" in document.write.parquet:
         raise BatchError(f"write.parquet: want a folder of this machine, got '{document.write.parquet}'")
-    return ParquetFolder(Path(document.write.parquet).absolute())
+    return ParquetFolder(Path(document.write.parquet).absolute(), suffix)

@@ -20,10 +20,14 @@ MANIFEST: Final = "_manifest.json"
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Paths of one run. `output` is the folder that appears at its end; None for a run that writes elsewhere."""
+    """Paths of one run. `output` is the folder that appears at its end; None for a run that writes elsewhere.
+
+    `run` is the id of a run on an engine: what is left of an earlier one on its machines writes into another folder.
+    """
 
     path: Path
     output: Path | None = None
+    run: str = ""
 
     @property
     def ledger(self) -> Path:
@@ -31,18 +35,34 @@ class RunFolder:
 
     @property
     def parts(self) -> Path:
-        return self.path / "parts"
+        return self.path / (f"parts-{self.run}" if self.run else "parts")
 
     @property
     def staged(self) -> Path:
         """The output before it gets its name."""
         return self.path / "output"
 
-    def records_file(self, number: int, fence: int) -> Path:
-        return self.parts / f"{number}.{fence}.parquet"
+    @property
+    def facts(self) -> Path:
+        """The facts of a run on an engine, which has no ledger of ours."""
+        return self.path / "run.json"
 
-    def errors_file(self, number: int, fence: int) -> Path:
-        return self.parts / f"{number}.{fence}.errors.parquet"
+    @property
+    def has_begun(self) -> bool:
+        """Whether there is a run to go on with."""
+        return self.ledger.exists() or self.facts.exists()
+
+    def records_file(self, name: str) -> Path:
+        """The records of an attempt at a part."""
+        return self.parts / f"{name}.parquet"
+
+    def errors_file(self, name: str) -> Path:
+        """Its rows without an answer."""
+        return self.parts / f"{name}.errors.parquet"
+
+    def counts_file(self, name: str) -> Path:
+        """The counts of an attempt whose other files are whole, by an engine."""
+        return self.parts / f"{name}.json"
 
     @contextmanager
     def locked(self) -> Iterator[None]:

@@ -34,6 +34,7 @@ class Manifest:
     inputs: Sequence[str]
     document: Mapping[str, Any]
     summary: Mapping[str, Any] = field(default_factory=dict)  # running summary of the contract
+    engine: str = ""  # that has run it; '' on one machine
     format: str = FORMAT
 
     def write(self, folder: Path) -> None:

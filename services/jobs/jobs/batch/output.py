@@ -20,10 +20,11 @@ ERRORS_FILE = "errors.parquet"
 
 @dataclass(frozen=True)
 class CommittedPart:
-    """A part as the ledger names it."""
+    """The files of a part, and its counts. `errors` is there if it has bad rows."""
 
     number: int
-    fence: int
+    records: Path
+    errors: Path
     rows: int
     bad_rows: int
 
@@ -31,16 +32,16 @@ class CommittedPart:
 def stage_output(
     folder: RunFolder, parts: Iterable[CommittedPart], answers: object, manifest: Manifest, *, has_errors: bool
 ) -> None:
-    """Make the staged output anew, from the files that the ledger names and from no others."""
+    """Make the staged output anew, from the files of committed parts and from no others."""
     shutil.rmtree(folder.staged, ignore_errors=True)
     folder.staged.mkdir()
     count, bad = 0, []
     for part in parts:
         if part.rows:
-            place(folder.records_file(part.number, part.fence), folder.staged / f"part-{part.number:06d}.parquet")
+            place(part.records, folder.staged / f"part-{part.number:06d}.parquet")
             count += 1
         if part.bad_rows:
-            bad.append(folder.errors_file(part.number, part.fence))
+            bad.append(part.errors)
     if not count:  # all rows were bad: a reader still finds the columns
         pq.write_table(records_schema(answers).empty_table(), folder.staged / "part-000001.parquet")
     if has_errors:

@@ -6,12 +6,12 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from jobs.batch.columns import GatheredColumns
 from jobs.batch.errors import BatchError, Interrupted
-from jobs.batch.folder import RunFolder
-from jobs.readers.dataset import Dataset, place_in_file, places_in_files
+from jobs.readers.dataset import place_in_file, places_in_files
 from jobs.readers.errors import SourceError, SourceUnavailable
 from jobs.readers.parts import PartSpec, ReadBatch
 from jobs.summary import PartSummary
@@ -42,25 +42,32 @@ class AnswerWriter(Protocol):
         """Add rows that could not be read."""
 
 
+class PartSource(Protocol):
+    """Reads the rows of parts."""
+
+    def read(self, part: PartSpec) -> Iterator[ReadBatch]:
+        """The rows of a part. Raises `SourceError`."""
+
+
 class PartRows:
     """Answers the rows of parts. Any thread may use it; `on_rows` is called with the rows of each answered batch."""
 
     def __init__(
         self,
-        dataset: Dataset,
+        source: PartSource,
         gathered: GatheredColumns,
         ask: Ask,
         summary: Mapping[str, str],
         on_rows: Callable[[int], None] = lambda rows: None,
     ) -> None:
         """`summary` has the operation of each output that is summarised."""
-        self._dataset, self._gathered, self._ask = dataset, gathered, ask
+        self._source, self._gathered, self._ask = source, gathered, ask
         self._summary, self._on_rows = summary, on_rows
         self._is_stopping = threading.Event()
 
     def fork(self) -> PartRows:
         """The same for one part, which can be stopped by itself."""
-        return PartRows(self._dataset, self._gathered, self._ask, self._summary, self._on_rows)
+        return PartRows(self._source, self._gathered, self._ask, self._summary, self._on_rows)
 
     def stop(self) -> None:
         """Let every part end with `RunStopped` at its next batch."""
@@ -94,7 +101,7 @@ class PartRows:
 
     def _batches(self, part: PartSpec, writer: AnswerWriter, asked: deque[ReadBatch]) -> Iterator[Any]:
         """The rows of a part that can be read; the others are written."""
-        for batch in self._dataset.read(part):
+        for batch in self._source.read(part):
             self._check_stop()
             if batch.bad:
                 codes, texts = [each.code for each in batch.bad], [each.sentence for each in batch.bad]
@@ -110,19 +117,21 @@ class PartRows:
 
 
 class PartWork:
-    """Answers parts into the files of a run. Any thread may use it."""
+    """Answers parts into files. Any thread may use it."""
 
-    def __init__(self, rows: PartRows, answers: Any, folder: RunFolder) -> None:
+    def __init__(self, rows: PartRows, answers: Any) -> None:
         """`answers` is the schema of the answers."""
-        self._rows, self._answers, self._folder = rows, answers, folder
+        self._rows, self._answers = rows, answers
 
     def stop(self) -> None:
         """Let every part end with `RunStopped` at its next batch."""
         self._rows.stop()
 
-    def do(self, part: PartSpec, number: int, fence: int) -> PartCounts:
-        """Answer a part. Raises `BatchError` for what the same part will meet again, `Interrupted` and `RunStopped`."""
-        records, errors = self._folder.records_file(number, fence), self._folder.errors_file(number, fence)
+    def do(self, part: PartSpec, records: Path, errors: Path) -> PartCounts:
+        """Answer a part into its two files.
+
+        Raises `BatchError` for what the same part will meet again, `Interrupted` and `RunStopped`.
+        """
         try:
             writer = PartWriter(records, errors, self._answers)
             try:

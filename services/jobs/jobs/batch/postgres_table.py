@@ -82,7 +82,7 @@ class PostgresTable:
                 await connection.execute(f"CREATE TABLE IF NOT EXISTS {RUNS} (run text PRIMARY KEY, manifest text)")
                 staging = f"CREATE TEMP TABLE {STAGING} ON COMMIT DROP AS SELECT * FROM {self._options.table} LIMIT 0"
                 await connection.execute(staging)
-                for rows in _rows(self.folder, parts, self._columns):
+                for rows in _rows(parts, self._columns):
                     await connection.copy_records_to_table(STAGING, records=rows, columns=self._columns)
                 await connection.execute(self._upsert(STAGING))
                 values = (manifest.run, json.dumps(asdict(manifest), ensure_ascii=False))
@@ -119,10 +119,10 @@ class PostgresTable:
             await connection.close(timeout=CONNECT_S)
 
 
-def _rows(folder: RunFolder, parts: Sequence[CommittedPart], columns: Sequence[str]) -> Iterator[Sequence[Any]]:
+def _rows(parts: Sequence[CommittedPart], columns: Sequence[str]) -> Iterator[Sequence[Any]]:
     """The records of all parts as tuples, some at once."""
     for part in parts:
-        with pq.ParquetFile(folder.records_file(part.number, part.fence)) as file:
+        with pq.ParquetFile(part.records) as file:
             for batch in file.iter_batches(ROWS_AT_ONCE, columns=list(columns)):
                 yield list(zip(*(batch.column(name).to_pylist() for name in columns), strict=True))
 

@@ -10,8 +10,8 @@ import base64
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
@@ -24,6 +24,7 @@ from jobs.batch.errors import BatchError, Interrupted
 from jobs.batch.folder import RunFolder
 from jobs.batch.manifest import MAX_FILES, Manifest, now_text, time_text
 from jobs.batch.model import PinnedModel, pin
+from jobs.batch.options import RunOptions
 from jobs.batch.output import CommittedPart
 from jobs.batch.part_work import PartRows, PartWork, RunStopped
 from jobs.batch.progress import RunProgress
@@ -31,7 +32,6 @@ from jobs.ledger import Claim, Job, JobState, Ledger, LedgerLimits, NewJob, Part
 from jobs.readers.dataset import Dataset
 from jobs.readers.errors import SourceError, SourceUnavailable
 from jobs.readers.parts import PartSpec
-from jobs.readers.sources import SourcePolicy
 from jobs.summary import merge, values_of
 from triptych.errors import InvalidRequest, TriptychError
 
@@ -42,15 +42,6 @@ RENEW_S: Final = 15.0
 PROGRESS_S: Final = 0.5
 PARTS_AT_ONCE: Final = 500  # added to the ledger
 LIMITS: Final = LedgerLimits(attempts=1_000_000)  # a run may be killed as often as it likes
-
-
-@dataclass(frozen=True)
-class RunOptions:
-    """Options of the command: `replace` an output that exists, `restart` a run that had begun."""
-
-    replace: bool = False
-    restart: bool = False
-    policy: SourcePolicy = SourcePolicy()
 
 
 class BatchRun:
@@ -147,9 +138,8 @@ class BatchRun:
             plan = await self._planned(ledger, job, model, dataset)
             self._goes_on = True
             self._folder.parts.mkdir(exist_ok=True)
-            self._work = PartWork(
-                PartRows(dataset, model.gathered, ask, model.info.summary, self._count), answers, self._folder
-            )
+            rows = PartRows(dataset, model.gathered, ask, model.info.summary, self._count)
+            self._work = PartWork(rows, answers)
             self._close = ask.close
             job = await self._answered(ledger, await ledger.get(job.id), plan)
             return await self._finished(ledger, job, model, answers, plan)
@@ -256,9 +246,10 @@ class BatchRun:
     async def _take(self, ledger: Ledger, claim: Claim) -> None:
         assert self._work is not None
         begun_s = time.monotonic()
+        records, errors = _files(self._folder, claim.number, claim.fence)
         renewing = asyncio.create_task(_renew(ledger, claim))
         try:
-            counts = await asyncio.to_thread(self._work.do, PartSpec.from_json(claim.spec), claim.number, claim.fence)
+            counts = await asyncio.to_thread(self._work.do, PartSpec.from_json(claim.spec), records, errors)
         except Interrupted:
             await ledger.release(claim)
             raise
@@ -274,7 +265,7 @@ class BatchRun:
             with suppress(asyncio.CancelledError):
                 await renewing
         result = PartResult(
-            self._folder.records_file(claim.number, claim.fence).name,
+            records.name,
             counts.rows,
             counts.bad_rows,
             time.monotonic() - begun_s,
@@ -312,7 +303,7 @@ class BatchRun:
             inputs=tuple(model.input_columns(answers.names)) if self._document.write.inputs else (),
             document=self._document.model_dump(mode="json", by_alias=True),
         )
-        parts = [part async for part in _committed(ledger, job.id)]
+        parts = [part async for part in _committed(ledger, job.id, self._folder)]
         has_errors = self._document.on_bad_rows == "keep"
         renewing = asyncio.create_task(_renew(ledger, claim))
         try:
@@ -346,13 +337,20 @@ async def _release_all(ledger: Ledger, job: Job) -> None:
         after = parts[-1].number
 
 
-async def _committed(ledger: Ledger, job_id: str) -> Any:
+def _files(folder: RunFolder, number: int, fence: int) -> tuple[Path, Path]:
+    """The files of a part: its records and its errors."""
+    name = f"{number}.{fence}"
+    return folder.records_file(name), folder.errors_file(name)
+
+
+async def _committed(ledger: Ledger, job_id: str, folder: RunFolder) -> Any:
     """Committed parts in the order of their numbers."""
     after = 0
     while parts := await ledger.parts(job_id, after):
         for part in parts:
             if part.kind is PartKind.ROWS and part.result is not None:
-                yield CommittedPart(part.number, part.fence, part.result.rows, part.result.bad_rows)
+                files = _files(folder, part.number, part.fence)
+                yield CommittedPart(part.number, *files, part.result.rows, part.result.bad_rows)
         after = parts[-1].number
 
 

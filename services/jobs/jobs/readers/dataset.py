@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,29 @@ from jobs.readers.errors import SourceRefused
 from jobs.readers.parts import FileRef, PartSpec, ReadBatch
 from jobs.readers.registry import format_of, readers
 from jobs.readers.sources import SourcePolicy, Sources, UploadFiles
+
+
+@dataclass(frozen=True)
+class PartReader:
+    """Reads the parts of a dataset on any machine that has its files. It can be pickled.
+
+    `folder` is where relative paths begin: the working directory of the process that made it.
+    """
+
+    format: str
+    options: ReadOptions
+    schema: Any
+    policy: SourcePolicy
+    folder: str
+
+    def read(self, part: PartSpec) -> Iterator[ReadBatch]:
+        """The rows of a part. Raises `SourceError`."""
+        reader = readers()[self.format](Sources(self.policy, self.options.limits.max_files), self.options)
+        files = tuple(replace(file, uri=self._placed(file.uri)) for file in part.files)
+        return read_rows(reader, replace(part, files=files), self.schema)
+
+    def _placed(self, uri: str) -> str:
+        return uri if "://" in uri else os.path.join(self.folder, uri)
 
 
 class Dataset:
@@ -33,7 +57,8 @@ class Dataset:
         choose: Callable[[Sequence[str]], tuple[str, ...]] | None = None,
     ) -> None:
         """`choose` gives the wanted columns by those of the first file, in place of `options.columns`."""
-        sources = Sources(policy, options.limits.max_files, uploads)
+        self._policy = policy or SourcePolicy()
+        sources = Sources(self._policy, options.limits.max_files, uploads)
         self.files: Sequence[FileRef] = sources.find(uris)
         self.format = format or format_of(self.files)
         if self.format not in readers():
@@ -60,6 +85,10 @@ class Dataset:
     def read(self, part: PartSpec) -> Iterator[ReadBatch]:
         """The rows of a part. Raises `SourceError`."""
         return read_rows(self._reader, part, self.schema)
+
+    def part_reader(self) -> PartReader:
+        """The reader of its parts for other processes and machines. Uploads are read by this one alone."""
+        return PartReader(self.format, self.options, self.schema, self._policy, os.getcwd())
 
 
 def places_in_files(part: PartSpec, rows: Sequence[int]) -> tuple[Any, Any]:

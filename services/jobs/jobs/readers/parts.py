@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -41,6 +42,15 @@ class PartSpec:
             "rows": self.rows,
             "size_bytes": self.size_bytes,
         }
+
+    def as_text(self) -> str:
+        """The same as text, equal for equal parts."""
+        return json.dumps(self.as_json(), sort_keys=True)
+
+    @classmethod
+    def from_text(cls, text: str) -> PartSpec:
+        """The part of `as_text`."""
+        return cls.from_json(json.loads(text))
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> PartSpec:
