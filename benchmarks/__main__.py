@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from benchmarks import batch, cost, pictures, plan_check, start, verify
+from benchmarks import batch, cost, engines, pictures, plan_check, start, verify
 from benchmarks.placement import control_plane, policy
 from benchmarks.placement import real_triton as placement
 from benchmarks.placement import scale as placement_scale
@@ -33,6 +33,7 @@ COMMANDS = {
     "verify": verify,
     "pictures": pictures,
     "batch": batch,
+    "engines": engines,
 }
 
 
