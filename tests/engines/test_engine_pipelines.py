@@ -15,7 +15,7 @@ from tests.engines.conftest import RunningEngine
 from tests.tables import sales_table
 from triptych_client import Ask
 
-pytestmark = pytest.mark.timeout(1200)
+pytestmark = pytest.mark.timeout(3600)
 
 
 def test_a_pipeline_of_the_engine_gives_the_answers_of_the_client(engine: RunningEngine, tmp_path: Path) -> None:
@@ -26,7 +26,7 @@ def test_a_pipeline_of_the_engine_gives_the_answers_of_the_client(engine: Runnin
     program = ROOT / f"examples/engines/{engine.name}_sales.py"
     words = [str(tmp_path / "sales.parquet"), str(tmp_path / "out"), str(MODEL_REPOSITORY)]
     command = [str(engine.python), str(program), *words]
-    done = subprocess.run(command, env=dict(engine.variables), capture_output=True, text=True, timeout=900)
+    done = subprocess.run(command, env=dict(engine.variables), capture_output=True, text=True, timeout=1500)
     assert done.returncode == 0, done.stderr[-4000:]
     answers = ds.dataset(sorted(map(str, (tmp_path / "out").glob("*.parquet")))).to_table()
     assert answers["error"].null_count == 1000

@@ -19,8 +19,8 @@ from tests.integration.batch_runs import RESUMED, Batch
 from tests.integration.engine_runs import run_on_one_machine
 from tests.integration.test_engine_runs import without_ids, write_bad_rows
 
-ROWS, WAIT_S = 1_000, 500.0
-pytestmark = pytest.mark.timeout(1200)
+ROWS, WAIT_S = 1_000, 1500.0  # of a busy machine
+pytestmark = pytest.mark.timeout(3600)
 
 
 def batches(folder: Path, engine: RunningEngine, document: dict[str, Any]) -> tuple[Batch, Batch]:
@@ -114,37 +114,37 @@ def start_until(batch: Batch, engine: RunningEngine, is_time: Callable[[], bool]
 
 def of_many_parts(folder: Path, engine: RunningEngine) -> Batch:
     batch = Batch(folder, {"limits": {"partRows": 20}}, engine=engine.name, python=engine.python)
-    batch.write_data(5 * ROWS)
+    batch.write_data(ROWS)
     return batch
 
 
 def test_a_worker_that_is_killed_costs_no_row(engine: RunningEngine, tmp_path: Path) -> None:
     batch = of_many_parts(tmp_path, engine)
-    process = start_until(batch, engine, lambda: batch.committed() >= 20)
+    process = start_until(batch, engine, lambda: batch.committed() >= 5)
     worker, *_ = engine.workers(process.pid)
     worker.send_signal(signal.SIGKILL)
     assert process.poll() is None
     _, err = process.communicate(timeout=WAIT_S)
     assert process.returncode == 0, err
-    assert batch.records()["number"].to_pylist() == list(range(5 * ROWS))
+    assert batch.records()["number"].to_pylist() == list(range(ROWS))
 
 
 def test_a_driver_that_is_killed_leaves_no_output_and_the_same_command_goes_on(
     engine: RunningEngine, tmp_path: Path
 ) -> None:
     batch = of_many_parts(tmp_path, engine)
-    process = start_until(batch, engine, lambda: batch.committed() >= 20)
+    process = start_until(batch, engine, lambda: batch.committed() >= 5)
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=WAIT_S)
     assert not batch.output.exists()
     err = succeeds(batch, engine)
-    assert sum(map(int, RESUMED.findall(err))) >= 400
-    assert batch.records()["number"].to_pylist() == list(range(5 * ROWS))
+    assert sum(map(int, RESUMED.findall(err))) >= 100
+    assert batch.records()["number"].to_pylist() == list(range(ROWS))
 
 
 def test_ctrl_c_ends_the_run_with_a_sentence(engine: RunningEngine, tmp_path: Path) -> None:
     batch = of_many_parts(tmp_path, engine)
-    process = start_until(batch, engine, lambda: batch.committed() >= 20)
+    process = start_until(batch, engine, lambda: batch.committed() >= 5)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=WAIT_S)
     assert (process.returncode, err.endswith("stopped; the same command goes on\n")) == (130, True), err

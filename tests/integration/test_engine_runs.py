@@ -22,6 +22,7 @@ from local.environments import ROOT
 from local.stack import MODEL_REPOSITORY
 from tests.integration.batch_runs import Batch
 from tests.integration.engine_runs import LoopEngine, run, run_on_one_machine
+from triptych_cli.batch.run import main
 
 ROWS = 1000
 OF_A_RUN = ("triptych_id", "triptych_time")
@@ -226,6 +227,29 @@ def test_an_engine_that_loses_a_part_leaves_no_output(tmp_path: Path) -> None:
     with pytest.raises(Interrupted, match="did not answer part 1"):
         run_of(batch, Forgetful())
     assert not batch.output.exists()
+
+
+@pytest.mark.parametrize(("engine", "package"), [("ray", "Ray Data"), ("spark", "Spark")])
+def test_an_engine_without_its_package_is_refused_with_what_to_install(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], engine: str, package: str
+) -> None:
+    batch = Batch(tmp_path)
+    assert main([str(batch.write_document()), "--engine", engine]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith(f"{package} is missing (")
+    assert err.endswith(f"); pip install './services/jobs[{engine}]'\n")
+    assert not batch.output.parent.exists()
+
+
+@pytest.mark.parametrize(
+    ("word", "wanted"), [("s3://forecasts/night", "want a folder of this machine"), ("", "want either")]
+)
+def test_an_output_that_no_engine_can_write_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], word: str, wanted: str
+) -> None:
+    batch = Batch(tmp_path, {"write": {"parquet": word}})
+    assert main([str(batch.write_document()), "--engine", "ray"]) in (1, 2)
+    assert wanted in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("kind", [BatchError, Interrupted])
