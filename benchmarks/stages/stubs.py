@@ -26,7 +26,7 @@ from preprocess.predictors import Predictors
 from preprocess.servicer import PreprocessServicer
 from preprocess.settings import IN_PROCESS, Settings
 from preprocess.transform import Transform
-from triptych.client.contract_cache import ContractCache
+from triptych.client.contract_cache import CacheLimits, ContractCache
 from triptych.client.transport import Transport
 from triptych.contract import Contract, load_contract
 from triptych.datatypes import TO_NUMPY, Array
@@ -99,7 +99,7 @@ async def preprocess(contract: Contract, postprocess: str = "127.0.0.1:9001") ->
     transform = Transform(short_work(thread_pool, settings))
     executor = BatchExecutor(metrics, transform, predictors, last, settings.revision)
     pipeline = Pipeline(settings, transform, predictors, executor)
-    contracts = ContractCache(controller, settings.contract_cache)
+    contracts = ContractCache(controller, CacheLimits(settings.contract_cache))
     return _answer(PreprocessServicer(settings, metrics, catalog, contracts, pipeline))
 
 
@@ -114,7 +114,7 @@ async def postprocess(contract: Contract) -> Answer:
     in_flight_bytes = InFlightBytes(settings.max_bytes_in_flight)
     work = short_work(ThreadPool(1), settings)
     postprocessor = Postprocessor(metrics, work, in_flight_bytes, settings.revision)
-    contracts = ContractCache(controller, settings.contract_cache)
+    contracts = ContractCache(controller, CacheLimits(settings.contract_cache))
     return _answer(PostprocessServicer(settings, metrics, contracts, postprocessor, controller))
 
 

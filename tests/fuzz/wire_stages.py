@@ -23,7 +23,7 @@ from preprocess.postprocessor import postprocess_request
 from preprocess.servicer import PreprocessServicer
 from preprocess.settings import Settings as PreprocessSettings
 from preprocess.transform import Transform
-from triptych.client.contract_cache import ContractCache
+from triptych.client.contract_cache import CacheLimits, ContractCache
 from triptych.contract import load_contract
 from triptych.datatypes import TO_NUMPY, Array
 from triptych.errors import UnknownModel
@@ -83,7 +83,7 @@ class Stages:
 
     def __init__(self) -> None:
         controller: Any = Controller()
-        contracts = ContractCache(controller, 10)
+        contracts = ContractCache(controller, CacheLimits(10))
         upstreams: Any = Upstreams(contracts)
         self._thread_pool = ThreadPool(2)
         finishing, counted = PostprocessSettings(), StageMetrics("postprocess", Tracing())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from postprocess.servicer import PostprocessServicer
 from postprocess.settings import Settings
-from triptych.client.contract_cache import CONTROLLER_SERVICE, ContractCache
+from triptych.client.contract_cache import CONTROLLER_SERVICE, CacheLimits, ContractCache
 from triptych.client.transport import Transport
 from triptych.client.upstream import Upstream
 from triptych.postprocessing import Postprocessor
@@ -36,7 +36,10 @@ class PostprocessStage:
         )
         self._thread_pool = ThreadPool(settings.worker_threads)
         contracts = ContractCache(
-            self._controller, settings.contract_cache, settings.max_bytes_in_flight, stages=("postprocess",)
+            self._controller,
+            CacheLimits.of(settings, settings.contract_cache, settings.contract_cache_bytes),
+            settings.max_bytes_in_flight,
+            stages=("postprocess",),
         )
         in_flight_bytes = InFlightBytes(settings.max_bytes_in_flight)
         work = short_work(self._thread_pool, settings)

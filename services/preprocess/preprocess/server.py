@@ -13,7 +13,7 @@ from preprocess.routing_servicer import RoutingServicer
 from preprocess.servicer import PreprocessServicer
 from preprocess.settings import IN_PROCESS, Settings
 from preprocess.transform import Transform
-from triptych.client.contract_cache import CONTROLLER_SERVICE, ContractCache
+from triptych.client.contract_cache import CONTROLLER_SERVICE, CacheLimits, ContractCache
 from triptych.client.transport import Transport
 from triptych.client.upstream import Upstream
 from triptych.protocol.methods import methods_of
@@ -50,7 +50,11 @@ class PreprocessStage:
         transform = Transform(short_work(self._thread_pool, settings))
         executor = BatchExecutor(self._metrics, transform, self._predictors, self._postprocess, settings.revision)
         pipeline = Pipeline(settings, transform, self._predictors, executor)
-        contracts = ContractCache(self._controller, settings.contract_cache, settings.max_bytes_in_flight)
+        contracts = ContractCache(
+            self._controller,
+            CacheLimits.of(settings, settings.contract_cache, settings.contract_cache_bytes),
+            settings.max_bytes_in_flight,
+        )
         servicer = PreprocessServicer(settings, self._metrics, self._catalog, contracts, pipeline)
         routing = methods_of(ROUTING_SERVICE, RoutingServicer(self._catalog, servicer.limits))
         self.server = server_for([methods_of(SERVICE, servicer), routing], settings)

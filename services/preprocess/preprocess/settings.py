@@ -112,3 +112,10 @@ class Settings(StageSettings):
         description="a request is refused if its expected wait for a thread or a model is over this share of its time",
     )
     contract_cache: int = Field(10_000, ge=1, description="contracts kept in memory")
+    contract_cache_bytes: int = Field(
+        0,
+        ge=0,
+        description="memory of the contracts kept, with the files that their steps read, such as tokenizers; the least "
+        "recently used leave, and a version that takes more alone is refused; 0: a quarter of the memory of the pod or "
+        "machine",
+    )

@@ -16,12 +16,12 @@ from controller.placement.load_history import LoadHistory
 from controller.placement.policy.eviction import Candidate, Capacity
 from controller.placement.policy.popularity import Popularity, VersionKey
 from controller.placement.predictors.fleet import Fleet
-from controller.placement.predictors.machine_memory import machine_bytes
 from controller.placement.predictors.predictor import Predictor
 from controller.placement.settings import PlacementSettings
 from controller.placement.version_facts import VersionFacts
 from triptych.errors import TriptychError
 from triptych.runtime.ewma import Ewma
+from triptych.runtime.machine_memory import machine_bytes
 
 Replica = tuple[VersionKey, str]  # a version on the predictor with that address
 Outcome = TriptychError | None

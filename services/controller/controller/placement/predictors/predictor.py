@@ -16,11 +16,11 @@ from controller.placement.policy.headroom import Headroom
 from controller.placement.policy.memory import Size
 from controller.placement.policy.popularity import VersionKey
 from controller.placement.predictors.gpu_memory import GpuMemory
-from controller.placement.predictors.machine_memory import is_here
 from controller.placement.predictors.request_statistics import RequestStatistics
 from controller.placement.predictors.triton_client import Index, TritonApi
 from triptych.datatypes import Array
 from triptych.errors import Internal, StageUnavailable, TriptychError
+from triptych.runtime.machine_memory import is_here
 
 log = logging.getLogger(__name__)
 

@@ -27,7 +27,7 @@ def read_step_files(
         except FileError as error:
             problems.append(Problem(place, f"{path} {error}"))
             continue
-        size_bytes, words = size_bytes + len(content), words + word_count(content)
+        size_bytes, words = size_bytes + len(content), words + word_count(path, content)
         if size_bytes > most or words > MAX_WORDS:
             limit = f"{most} bytes" if size_bytes > most else f"{MAX_WORDS} words"
             problems.append(Problem(place, f"{path} makes the files of the steps larger than {limit} together"))

@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import Discriminator, Field, Tag
 
 from triptych.contract.specs import AnyScalar, InputSpec, Name, ParameterSpec, Scalar, StrictModel
-from triptych.contract.steps.step_file import StepFile
+from triptych.contract.steps.step_file import WORD_BYTES, StepFile, word_count
 from triptych.datatypes import Array, name_of
 from triptych.errors import ContractViolation, InvalidInput
 
@@ -163,6 +163,17 @@ class Step(StrictModel):
     def reading_fault(self, scope: Scope, max_bytes: int, max_s: float) -> str:
         """Why `compile` must not read its files, which takes more memory or CPU than this; '' if it may. For trials."""
         return ""
+
+    def kept_bytes(self, scope: Scope, max_bytes: int, max_s: float) -> dict[str, int]:
+        """Bytes that the compiled step keeps of its files, by what plans may share.
+
+        Raises `ContractViolation` if reading a file takes more memory or CPU than this.
+        """
+        kept = dict[str, int]()
+        for _, path in self.files():
+            content = scope.file(path).content
+            kept[path] = 2 * len(content) + WORD_BYTES * word_count(path, content)
+        return kept
 
     def unpacked_bytes(self, inputs: Mapping[str, Array]) -> int:
         """Estimate of the bytes that it makes of these inputs, which are not checked yet.

@@ -17,6 +17,7 @@ MAX_STEP_FILES: Final = 8  # of one contract
 MAX_STEP_FILE_BYTES: Final = 32 << 20  # the tokenizer.json of a vocabulary of 250,000 words has 17 MB
 
 MAX_WORDS: Final = 1 << 20  # of a vocabulary: 32 MiB of empty lines took 580 MiB, more than a stage has
+WORD_BYTES: Final = 250  # of one word in a step, at most
 
 FILE_PATTERN: Final = in_words(
     r"^[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*\.(json|txt)$",
@@ -45,9 +46,10 @@ class StepFile:
         return cls(content, f"sha256:{hashlib.sha256(content).hexdigest()}")
 
 
-def word_count(content: bytes) -> int:
-    """Number of words if the file is a vocabulary, 0 for JSON; each takes up to 250 bytes in a step."""
-    return 0 if content[:64].lstrip()[:1] in (b"{", b"[") else content.count(b"\n")
+def word_count(path: str, content: bytes) -> int:
+    """Number of words if the file is a vocabulary, 0 for JSON. A vocabulary may begin with `[PAD]`."""
+    is_json = path.endswith(".json") and content[:64].lstrip()[:1] in (b"{", b"[")
+    return 0 if is_json else content.count(b"\n")
 
 
 def words_of(path: str, file: StepFile) -> tuple[str, ...]:

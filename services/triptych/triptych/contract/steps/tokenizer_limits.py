@@ -13,32 +13,41 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 MAX_PARTS: Final = 64  # of one pipeline: a million normalizers took 1.1 GiB
 MAX_NORMALIZED_BYTES: Final = 1 << 24  # of one text
 MAX_WORD_CHARACTERS: Final = 200  # of a word that WordPiece searches: the time grows with their cube
-CACHED_WORDS: Final = 2_000  # of a model; 10,000, the default, took 134 MB with long words of callers
+# Words that a model remembers. 10,000, the library's default, took 134 MB with long words of callers. Without any, our
+# pages took as long to encode as with 2,000 (2026-12-01).
+CACHED_WORDS: Final = 500
+CACHED_BYTES: Final = 7 << 20  # of them
 
-# Read in a process of its own, which is ended at its limits. It says nothing about a file that is none: that is found
-# again, and named, by whoever reads it.
-_READ: Final = """
-import resource, sys
-resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-resource.setrlimit(resource.RLIMIT_CPU, (int(sys.argv[1]),) * 2)
-from tokenizers import Tokenizer
-try:
-    Tokenizer.from_buffer(sys.stdin.buffer.read())
-except BaseException:
-    pass
-"""
+_READER: Final = Path(__file__).with_name("tokenizer_reader.py")
+READER_BYTES: Final = 48 << 20  # of that process without a file: 35 MiB (2026-12-01)
 _WAIT_FACTOR: Final = 10.0  # times the limit of CPU: the machine may be busy
 _POLL_S: Final = 0.005  # between two looks at its memory, which grows by 3 MiB meanwhile
 
 
-def reading_fault(content: bytes, max_bytes: int, max_s: float) -> str:
-    """Why a file must not be read here: it takes more memory or CPU than this; '' if it may."""
+@dataclass(frozen=True)
+class Reading:
+    """Why a file must not be read here, '' if it may; and the bytes that a tokenizer keeps of it.
+
+    The bytes are measured: for one byte of a file, a usual BPE keeps 7, WordPiece 16, Unigram 21, and a Unigram of
+    words of 100 letters 270 (2026-12-01), so that no factor of the file's size both bounds and fits.
+    """
+
+    fault: str = ""
+    kept_bytes: int = 0
+
+
+def reading(content: bytes, max_bytes: int, max_s: float, text_bytes: int = 0) -> Reading:
+    """Read a file in a process of its own, with at most so much memory in all and so much CPU.
+
+    With `text_bytes`, the time of texts of that length is tried if the file has patterns.
+    """
     seconds = max(1, round(max_s))
     variables = {**os.environ, "TOKENIZERS_PARALLELISM": "false", "RUST_BACKTRACE": "0"}
     with os.fdopen(os.memfd_create("tokenizer"), "wb") as file:
@@ -46,9 +55,9 @@ def reading_fault(content: bytes, max_bytes: int, max_s: float) -> str:
         file.flush()
         file.seek(0)
         reader = subprocess.Popen(
-            [sys.executable, "-I", "-c", _READ, str(seconds)],
+            [sys.executable, "-I", str(_READER), str(seconds), str(text_bytes)],
             stdin=file,
-            stdout=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env=variables,
         )
@@ -56,16 +65,20 @@ def reading_fault(content: bytes, max_bytes: int, max_s: float) -> str:
     try:
         while reader.poll() is None:
             if _memory_bytes(reader.pid) > max_bytes:
-                return f"takes more than {max_bytes} bytes of memory to read"
+                return Reading(f"takes more than {max_bytes} bytes of memory to read")
             if time.monotonic() > until_s:
-                return f"takes more than {seconds} s to read"
+                return Reading(f"takes more than {seconds} s to read")
             time.sleep(_POLL_S)
         if reader.returncode in (-signal.SIGXCPU, -signal.SIGKILL):
-            return f"takes more than {seconds} s to read"
-        return f"ends a process that reads it, with {reader.returncode}" if reader.returncode else ""
+            return Reading(f"takes more than {seconds} s to read")
+        if reader.returncode:
+            return Reading(f"ends a process that reads it, with {reader.returncode}")
+        assert reader.stdout is not None
+        kept, _, fault = reader.stdout.read().decode().strip().partition("\n")
+        return Reading(fault, max(0, int(kept or 0)))
     finally:
         reader.kill()
-        reader.wait()
+        reader.communicate()
 
 
 def _memory_bytes(pid: int) -> int:

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from controller.catalog.entities import Catalog
-from controller.placement.predictors.machine_memory import is_here, machine_bytes
 from tests.fakes.triton import FakeTriton
 from tests.unit.controller.placement.harness import PlacementHarness
+from triptych.runtime.machine_memory import is_here, machine_bytes
 from triptych.runtime.settings import MIB
 
 MEMINFO = "MemTotal:        8388608 kB\nMemFree:         1048576 kB\n"

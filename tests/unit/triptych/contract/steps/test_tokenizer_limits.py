@@ -13,7 +13,7 @@ from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers, processors
 from tests.small_tokenizers import KINDS, bert, roberta
 from tests.unit.triptych.contract.steps.test_tokenize_step import tokenized
 from triptych.contract import StepFile, parse_contract
-from triptych.contract.steps.tokenizer_limits import CACHED_WORDS, limit_cache, parts_fault, reading_fault
+from triptych.contract.steps.tokenizer_limits import CACHED_WORDS, limit_cache, parts_fault, reading
 from triptych.contract.verification.trial import trial
 from triptych.contract.verification.trial_limits import TrialLimits
 from triptych.errors import ContractViolation
@@ -36,13 +36,13 @@ def changed(**parts: Any) -> Tokenizer:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_usual_file_may_be_read(kind: str) -> None:
-    assert reading_fault(KINDS[kind]().to_str().encode(), 384 * MIB, 10.0) == ""
+    assert reading(KINDS[kind]().to_str().encode(), 384 * MIB, 10.0).fault == ""
 
 
 def test_a_vocabulary_that_takes_too_much_memory_is_not_read() -> None:
     content = with_vocabulary(200_000)  # 6 MB
-    assert reading_fault(content, 384 * MIB, 10.0) == ""
-    assert reading_fault(content, 40 * MIB, 10.0) == f"takes more than {40 * MIB} bytes of memory to read"
+    assert reading(content, 384 * MIB, 10.0).fault == ""
+    assert reading(content, 40 * MIB, 10.0).fault == f"takes more than {40 * MIB} bytes of memory to read"
 
 
 def test_a_file_that_takes_too_long_is_not_read() -> None:
@@ -50,12 +50,42 @@ def test_a_file_that_takes_too_long_is_not_read() -> None:
     parts = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(r"\p{L}1"), "isolated")])
     document = json.loads(changed(pre_tokenizer=parts).to_str())
     document["pre_tokenizer"]["pretokenizers"] *= 200_000
-    assert reading_fault(json.dumps(document).encode(), 8_000 * MIB, 1.0) == "takes more than 1 s to read"
+    assert reading(json.dumps(document).encode(), 8_000 * MIB, 1.0).fault == "takes more than 1 s to read"
+
+
+GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+LLAMA3 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+
+def pattern_fault(pattern: str, text_bytes: int, *, replaces: bool = False) -> str:
+    part: Any = pre_tokenizers.Split(Regex(pattern), "isolated")
+    tokenizer = changed(normalizer=normalizers.Replace(Regex(pattern), "")) if replaces else changed(pre_tokenizer=part)
+    return reading(tokenizer.to_str().encode(), 384 * MIB, 60.0, text_bytes).fault
+
+
+@pytest.mark.parametrize("pattern", [r"\s+$", "x+x+[yz]", r"\d+(?=px)", r"<[^>]*>", "(?:ab?)*c"])
+@pytest.mark.parametrize("replaces", [False, True])
+def test_a_pattern_that_backtracks_is_refused_for_long_texts(pattern: str, replaces: bool) -> None:
+    fault = pattern_fault(pattern, 1 << 20, replaces=replaces)
+    assert "a text of 1048576 bytes may take 5.2 s: lower max_bytes" in fault
+    assert "x+x+" in pattern or pattern_fault(pattern, 512, replaces=replaces) == ""
+
+
+def test_a_pattern_that_the_library_gives_up_is_refused() -> None:
+    assert "has a pattern that the library gives up at 64 bytes of 'x" in pattern_fault("(x+x+)+y", 512)
+
+
+@pytest.mark.parametrize("pattern", [GPT2, LLAMA3])
+def test_the_patterns_of_usual_models_are_served_for_texts_of_the_usual_length(pattern: str) -> None:
+    assert pattern_fault(pattern, 65_536) == ""
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[" * 100_000, b"\xff" * 1000])
 def test_what_is_no_tokenizer_is_left_to_its_reader(content: bytes) -> None:
-    assert reading_fault(content, 384 * MIB, 10.0) == ""
+    assert reading(content, 384 * MIB, 10.0).fault == ""
 
 
 def test_a_trial_reads_no_file_that_is_over_its_limits() -> None:

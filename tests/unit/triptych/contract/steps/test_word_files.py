@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from triptych.contract import Environment, Scope, StepFile
 from triptych.contract.steps.registry import parse_step
-from triptych.contract.steps.step_file import MAX_WORDS, words_of
+from triptych.contract.steps.step_file import MAX_WORDS, word_count, words_of
 from triptych.errors import ContractViolation
 
 WORDS = ("a", "b", " ", "日", "")
@@ -70,3 +70,10 @@ def test_a_vocabulary_has_a_limit_of_words() -> None:
     assert len(words_of("words.txt", StepFile.of(most))) == MAX_WORDS
     with pytest.raises(ContractViolation, match=f"words.txt: want at most {MAX_WORDS} words, got {MAX_WORDS + 1}"):
         words_of("words.txt", StepFile.of(most + b"\n"))
+
+
+@pytest.mark.parametrize("first", ["[PAD]", "{a"])
+def test_words_count_in_a_vocabulary_that_begins_as_json_does(first: str) -> None:
+    """Eight lists of a million words each were taken for JSON, and took 2 GiB in a stage."""
+    assert word_count("words.txt", f"{first}\nb\n".encode()) == 2
+    assert word_count("tokenizer.json", b'[\n"b"\n]\n') == 0

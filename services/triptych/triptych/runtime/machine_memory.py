@@ -1,4 +1,4 @@
-"""The memory of this machine, which predictors without a GPU on it share."""
+"""The memory of this machine or container, and whether an address is on this machine."""
 
 from __future__ import annotations
 
