@@ -16,7 +16,7 @@ from tritonclient.grpc import service_pb2 as pb
 from triptych.client.contract_cache import CONTROLLER_SERVICE
 from triptych.protocol import controller_pb2 as cp
 from triptych.protocol.update_parts import PartJoiner
-from triptych.runtime.tls import WatchedFiles
+from triptych.runtime.tls import UpstreamCredentials
 from triptych.server.inference_servicer import SERVICE
 
 CALL_S = 5.0
@@ -44,12 +44,10 @@ class TlsCredentials:
     def read(cls, ca: str, cert: str, key: str, server_name: str) -> TlsCredentials:
         """Read PEM files. Raises `OSError`."""
         try:
-            files = WatchedFiles(ca, key, cert).read()
+            return cls(UpstreamCredentials(ca, key, cert).for_grpcio(), server_name)
         except OSError as error:
-            raise OSError(
-                f"cannot read {error.filename}: {error.strerror}; --ca, --cert and --key name files"
-            ) from error
-        return cls(grpc.ssl_channel_credentials(*files), server_name)
+            text = f"cannot read {error.filename}: {error.strerror}" if error.filename else f"{error}"
+            raise OSError(f"{text}; --ca, --cert and --key name files") from error
 
     def channel(self, address: str) -> grpc.Channel:
         name = [("grpc.ssl_target_name_override", self.server_name)] if self.server_name else []

@@ -24,7 +24,9 @@ def add(made: argparse.ArgumentParser, server: str = "controller") -> None:
 
 
 def credentials(options: argparse.Namespace) -> TlsCredentials | None:
-    """Credentials from the options; None is plaintext. Raises `OSError` with the name of an unreadable file."""
+    """Credentials from the options; None is plaintext. Raises `OSError` with the name of a wrong file."""
     if not options.ca:
+        if options.cert or options.key:
+            raise OSError("--cert and --key want --ca beside them: without it the call is plaintext")
         return None
     return TlsCredentials.read(options.ca, options.cert, options.key, options.server_name)

@@ -288,7 +288,8 @@ def test_a_refused_call_is_tried_again_with_the_same_trace_within_one_deadline(s
             {"BACKEND_PREPROCESS_CERT": "a.pem"},
             "BACKEND_PREPROCESS_CERT: want BACKEND_PREPROCESS_KEY and BACKEND_PREPROCESS_CA beside it",
         ),
-        ({"BACKEND_PREPROCESS_CA": "/no/such.pem"}, "'/no/such.pem'"),
+        ({"BACKEND_PREPROCESS_CA": "/no/such.pem"}, "cannot use /no/such.pem: No such file or directory"),
+        ({"BACKEND_PREPROCESS_CA": "/dev/null"}, "cannot use /dev/null: "),
     ],
 )
 def test_a_wrong_setting_ends_the_start_with_its_name(settings: dict[str, str], said: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
+import ssl
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,9 +98,22 @@ class ForecastClient:
 
 
 def credentials(ca: str, cert: str, key: str) -> ChannelCredentials | None:
-    """Credentials from PEM files, read once; None is plaintext. Raises `OSError`."""
+    """Credentials from PEM files, read once; None is plaintext.
+
+    Raises `OSError` for files that cannot be used: gRPC would say nothing, or abort the process.
+    """
+    if not ca:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        context.load_verify_locations(ca)
+        if cert:
+            context.load_cert_chain(cert, key, password="")  # else OpenSSL asks for it
+    except OSError as error:  # of `ssl` too
+        files = ", ".join(filter(None, (ca, cert, key)))
+        raise OSError(f"cannot use {files}: {error.strerror or error}") from None
     authorities, certificates, private = (Path(file).read_bytes() if file else None for file in (ca, cert, key))
-    return ssl_channel_credentials(authorities, private, certificates) if authorities else None
+    return ssl_channel_credentials(authorities, private, certificates)
 
 
 def new_trace() -> str:

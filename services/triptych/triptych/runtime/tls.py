@@ -60,10 +60,17 @@ def server_credentials(settings: StageSettings) -> grpc.ServerCredentials | None
 
     def renewed() -> grpc.ServerCertificateConfiguration | None:
         contents = files.changed_contents()
-        return None if contents is None else configuration(contents)
+        if contents is None:
+            return None
+        try:
+            _server_context(settings, "h2")
+        except OSError:
+            return None  # in the middle of a renewal, as in `changed_contents`
+        return configuration(contents)
 
     try:
         first = configuration(files.read())
+        _server_context(settings, "h2")  # of a wrong file gRPC says nothing: each handshake would fail
     except OSError as error:
         raise _unreadable(error, settings, "TLS_CERT") from error
     mutual = bool(settings.tls_client_ca)
@@ -118,7 +125,9 @@ class UpstreamCredentials:
     """Authorities that a stage trusts, and the certificate that it presents, for one channel."""
 
     def __init__(self, authorities: str, key: str = "", certificate: str = "") -> None:
-        """The arguments are names of files. Raises `OSError` for one that cannot be read."""
+        """The arguments are names of files. Raises `OSError` for one that cannot be read, or a key alone."""
+        if bool(key) != bool(certificate):
+            raise OSError(errno.EINVAL, "want a certificate and its key, or neither", key or certificate)
         self._authorities, self._key, self._certificate = authorities, key, certificate
         self._files = WatchedFiles(authorities, key, certificate)
         self._contents = self._files.read()
@@ -131,8 +140,10 @@ class UpstreamCredentials:
         return contents is not None
 
     def for_grpcio(self) -> grpc.ChannelCredentials:
-        """Credentials for a channel of grpcio."""
-        return grpc.ssl_channel_credentials(*self._contents)
+        """Credentials for a channel of grpcio. Raises `OSError` for files of which it would say nothing, or abort."""
+        self.context()
+        authorities, key, chain = self._contents
+        return grpc.ssl_channel_credentials(certificates(authorities or b""), key, chain)
 
     def context(self) -> ssl.SSLContext:
         """Context for a connection of asyncio. Raises `OSError`."""
