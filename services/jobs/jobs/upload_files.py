@@ -12,8 +12,8 @@ from jobs.objects import Objects
 from jobs.readers.errors import SourceChanged, SourceRefused, SourceUnavailable
 from jobs.readers.parts import FileRef
 from jobs.readers.sources import RangeStream
-from jobs.uploads import COMPLETE, UPLOADS
-from triptych.errors import Unavailable
+from jobs.uploads import COMPLETE, NAME, UPLOADS
+from triptych.errors import Unavailable, clipped
 
 PREFIX: Final = "upload://"
 STAMP: Final = "upload"  # a complete upload never changes
@@ -40,8 +40,8 @@ class StoredUploads:
     def _segments(self, uri: str) -> Sequence[tuple[str, int]]:
         """Names and sizes of the segments in their order."""
         name = uri.removeprefix(PREFIX)
-        if not name or "/" in name or name in (".", ".."):
-            raise SourceRefused(uri, f"want {PREFIX} and the name of an upload")
+        if not NAME.fullmatch(name):
+            raise SourceRefused(clipped(uri), f"want {PREFIX} and the name of an upload")
         try:
             sizes = self._objects.sizes_now(f"{UPLOADS}/{name}")
         except Unavailable as error:

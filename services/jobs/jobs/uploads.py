@@ -23,7 +23,8 @@ from triptych.errors import Internal, InvalidRequest, clipped
 
 UPLOADS: Final = "uploads"
 SEGMENT_BYTES: Final = 8 << 20
-_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
+MAX_SEGMENTS: Final = 10_000  # of one upload: each call ends one, and each look lists all of them
+NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 COMPLETE: Final = "complete"
 
 
@@ -37,10 +38,13 @@ class Upload:
 
 
 class Uploads:
-    """Uploads in a store of objects, each of at most `max_bytes`."""
+    """Uploads in a store of objects, each of at most `max_bytes` in `max_segments`."""
 
-    def __init__(self, objects: Objects, max_bytes: int, segment_bytes: int = SEGMENT_BYTES) -> None:
+    def __init__(
+        self, objects: Objects, max_bytes: int, segment_bytes: int = SEGMENT_BYTES, max_segments: int = MAX_SEGMENTS
+    ) -> None:
         self._objects, self.max_bytes, self.segment_bytes = objects, max_bytes, segment_bytes
+        self._max_segments = max_segments
 
     async def get(self, name: str) -> Upload:
         """The bytes that are there, 0 for an upload that nobody began. Raises `InvalidRequest`."""
@@ -61,6 +65,9 @@ class Uploads:
 
     async def writer(self, name: str) -> UploadWriter:
         """Continue an upload, or begin it. Raises `InvalidRequest`."""
+        if len(await self._segments(name)) > self._max_segments:
+            text = f"upload '{name}' came in more than {self._max_segments} pieces"
+            raise InvalidRequest(f"{text}; send it anew, in fewer and longer calls")
         return UploadWriter(self._objects, await self.get(name), self.max_bytes, self.segment_bytes)
 
     async def segments(self, name: str) -> list[str]:
@@ -70,7 +77,7 @@ class Uploads:
         return [f"{UPLOADS}/{name}/{segment}" for segment in sorted(found) if segment != COMPLETE]
 
     async def _segments(self, name: str) -> dict[str, int]:
-        if not _NAME.fullmatch(name):
+        if not NAME.fullmatch(name):
             want = "want the name of an upload in 1 to 64 letters, digits, _ and -"
             raise InvalidRequest(f"{want}, got '{clipped(name)}'")
         sizes = await self._objects.sizes(f"{UPLOADS}/{name}")

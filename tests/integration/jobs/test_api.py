@@ -302,3 +302,18 @@ async def test_followers_end_when_the_service_stops(tmp_path: Path) -> None:
                 await asyncio.sleep(0.01)
         await system.service.drain()
         await refused(reading, grpc.StatusCode.UNAVAILABLE, "this replica is stopping")
+
+
+@pytest.mark.parametrize("seconds", [1 << 62, -(1 << 62), -1])
+async def test_a_wait_of_any_time_is_answered(system: RunningJobs, seconds: int) -> None:
+    """A time of more than a timedelta holds was an internal error with a traceback."""
+    name = await system.submit(document(1))
+    waited = lro.WaitOperationRequest(name=name, timeout=Duration(seconds=seconds))
+    assert not (await system.WaitOperation(waited, timeout=2 if seconds > 0 else 60)).done
+
+
+@pytest.mark.parametrize("name", ["jobs/a\0b", "jobs/" + "x" * 65, "x" * 1_000_000])
+async def test_a_name_that_no_job_has_does_not_reach_the_database(system: RunningJobs, name: str) -> None:
+    for method, kind in (("Get", lro.GetOperationRequest), ("Delete", lro.DeleteOperationRequest)):
+        call = getattr(system, f"{method}Operation")(kind(name=name), timeout=60)
+        await refused(call, INVALID, "want the name of an operation as in 'jobs/0123abcd'")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.batch.document import DocumentError, document_schema_text, read_document
+from jobs.batch.document import DocumentError, document_schema_text, parse_job, read_document
 
 GOOD = """\
 apiVersion: triptych.dev/v1
@@ -20,6 +20,14 @@ keep: [shop]
 onBadRows: keep
 write: {parquet: out/forecasts, inputs: true}
 limits: {partRows: 1000}
+"""
+
+JOB = """\
+apiVersion: triptych.dev/v1
+kind: Job
+model: sales_forecast_de
+read: {{uri: "upload://sales", format: parquet}}
+limits: {limits}
 """
 
 
@@ -133,3 +141,10 @@ def test_a_file_that_is_missing_is_named(tmp_path: Path) -> None:
 
 def test_the_schema_in_docs_is_that_of_the_classes() -> None:
     assert (Path(__file__).parents[3] / "docs/batch.schema.json").read_text("utf-8") == document_schema_text()
+
+
+def test_a_job_may_lower_the_limits_and_not_raise_them() -> None:
+    text = JOB.format(limits="{partRows: 10, maxRowGroupBytes: 1073741824}")
+    assert parse_job(text).limits.part_rows == 10
+    with pytest.raises(DocumentError, match="maxRowGroupBytes: want at most 1073741824 in a job, got 1073741825"):
+        parse_job(JOB.format(limits="{maxRowGroupBytes: 1073741825}"))

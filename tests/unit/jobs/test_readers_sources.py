@@ -5,11 +5,16 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import google_crc32c
 import pytest
 
+from jobs.objects import Objects
 from jobs.readers.errors import SourceChanged, SourceError, SourceRefused
 from jobs.readers.sources import SourcePolicy, Sources
+from jobs.upload_files import StoredUploads
+from jobs.uploads import Uploads
 from tests.unit.jobs.reading import dataset_of, rows_of
+from triptych.errors import InvalidRequest
 
 
 @pytest.fixture
@@ -162,3 +167,28 @@ def test_files_with_other_columns_are_refused_by_column(data: Path) -> None:
 def test_a_wanted_column_that_no_file_has_is_named_with_those_that_are_there(data: Path) -> None:
     with pytest.raises(SourceRefused, match="has no column 'price'; there are: n"):
         dataset_of(data / "a.csv", columns=("price",))
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "a/b", "a\0b", "a\nb", "%2e%2e", "../jobs/1", "ü", "x" * 65, "x" * 100_000]
+)
+def test_a_name_that_no_upload_can_have_is_refused_before_the_store_is_asked(tmp_path: Path, name: str) -> None:
+    """Only names of uploads reach the store, which may read escapes and dots in its own way."""
+    uploads = StoredUploads(Objects(str(tmp_path)))
+    with pytest.raises(SourceRefused, match="want upload:// and the name of an upload") as refused:
+        uploads.find(f"upload://{name}")
+    assert len(str(refused.value)) < 300
+    with pytest.raises(SourceRefused, match="there is no complete upload of that name"):
+        uploads.find(f"upload://{'x' * 64}")
+
+
+async def test_an_upload_has_few_pieces(tmp_path: Path) -> None:
+    """Each call ends a piece: bytes that come one by one, each in a call of its own, make each next call slower."""
+    uploads = Uploads(Objects(str(tmp_path)), 1 << 20, max_segments=3)
+    for at in range(4):
+        writer = await uploads.writer("tiny")
+        await writer.write(at, b"a", google_crc32c.value(b"a"))
+        await writer.finish(complete=False)
+    with pytest.raises(InvalidRequest, match="upload 'tiny' came in more than 3 pieces; send it anew"):
+        await uploads.writer("tiny")
+    assert (await uploads.get("tiny")).bytes == 4

@@ -17,6 +17,7 @@ from triptych.protocol.call import Call
 
 SERVICE = lro.DESCRIPTOR.services_by_name["Operations"]
 PREFIX = "jobs/"
+MAX_ID = 64  # characters
 MAX_PAGE = 100  # operations in one answer
 MAX_WAIT_S = 25.0  # of one call of WaitOperation, which the caller repeats
 ANSWER_S = 0.5  # left of a call's time when its wait ends
@@ -43,7 +44,8 @@ class OperationsServicer:
 
     async def wait_operation(self, request: lro.WaitOperationRequest, call: Call) -> lro.Operation:
         """The operation once it is done, or as it is after the timeout, at most `MAX_WAIT_S`."""
-        asked_s = request.timeout.ToTimedelta().total_seconds() if request.HasField("timeout") else MAX_WAIT_S
+        timeout = request.timeout  # of any numbers: a timedelta holds fewer
+        asked_s = timeout.seconds + timeout.nanos / 1e9 if request.HasField("timeout") else MAX_WAIT_S
         until_s = time.monotonic() + min(asked_s, MAX_WAIT_S, call.remaining_s() - ANSWER_S)
         job = await self._ledger.get(job_id(request.name))
         while not job.has_ended and (left_s := until_s - time.monotonic()) > 0:
@@ -73,9 +75,10 @@ class OperationsServicer:
 
 def job_id(name: str) -> str:
     """The id of the job of an operation. Raises `InvalidRequest`."""
-    if not name.startswith(PREFIX):
+    found = name.removeprefix(PREFIX)
+    if not name.startswith(PREFIX) or len(found) > MAX_ID or "\0" in found:  # which Postgres does not take
         raise InvalidRequest(f"want the name of an operation as in 'jobs/0123abcd', got '{clipped(name)}'")
-    return name.removeprefix(PREFIX)
+    return found
 
 
 def metadata_of(job: Job) -> jp.JobMetadata:

@@ -273,6 +273,15 @@ class JobDocument(DatasetQuestion):
     api_version: Literal["triptych.dev/v1"]
     kind: Literal["Job"]
 
+    @field_validator("limits")
+    @classmethod
+    def _not_raised(cls, limits: ReadLimits) -> ReadLimits:
+        """The memory is that of the service, which the callers of others need too."""
+        for name, field in ReadLimits.model_fields.items():
+            if (got := getattr(limits, name)) > field.default:
+                raise ValueError(f"{to_camel(name)}: want at most {field.default} in a job, got {got}")
+        return limits
+
 
 D = TypeVar("D", bound=DatasetQuestion)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import IO, Any, ClassVar
 
 import pyarrow as pa
 
+from jobs.readers.arrow_sizes import Size, file_sizes, stream_sizes
 from jobs.readers.base import Reader, batches_of, parts_of_groups
 from jobs.readers.errors import SourceError, SourceRefused, first_line
 from jobs.readers.parts import FileRef, PartSpec, ReadBatch
@@ -28,6 +29,20 @@ class _ArrowReader(Reader):
             place = f"record batch {part.position[0]}"
             raise SourceError(part.files[0].uri, f"is damaged: {first_line(error)}", place) from error
         yield from batches_of(batch.slice(part.position[1], part.rows).select(schema.names), self.limits.batch_bytes)
+
+    def _check_sizes(self, file: FileRef, sizes: Callable[[IO[bytes], int], Iterator[Size]]) -> None:
+        """Refuse a message that becomes too large, before it is unpacked. Raises `SourceError`."""
+        limit = self.limits.max_row_group_bytes
+        with self.sources.open(file) as stream:
+            if not file.size_bytes:
+                raise SourceRefused(file.uri, "is empty")
+            try:
+                for message, size_bytes in sizes(stream, file.size_bytes):
+                    if size_bytes > limit:
+                        text = f"{size_bytes} bytes, over {limit} (limits.maxRowGroupBytes)"
+                        raise SourceRefused(file.uri, text, message)
+            except ValueError as error:
+                raise SourceError(file.uri, f"no {self.title} that can be read: {error}") from error
 
     @contextmanager
     def _open(self, file: FileRef) -> Iterator[Any]:
@@ -54,6 +69,7 @@ class ArrowFileReader(_ArrowReader):
 
     def parts(self, files: Sequence[FileRef]) -> Iterator[PartSpec]:
         for file in files:
+            self._check_sizes(file, file_sizes)
             with self._open(file) as opened:
                 yield from parts_of_groups(self, file, self._counts(file, opened), "record batch")
 
@@ -81,6 +97,7 @@ class ArrowStreamReader(_ArrowReader):
 
     def parts(self, files: Sequence[FileRef]) -> Iterator[PartSpec]:
         for file in files:
+            self._check_sizes(file, stream_sizes)
             with self._open(file) as opened:
                 counts = ((at, batch.num_rows, batch.get_total_buffer_size()) for at, batch in enumerate(opened))
                 yield from parts_of_groups(self, file, counts, "record batch")
