@@ -15,6 +15,7 @@ from hashlib import blake2b
 from typing import Protocol, TypeVar
 
 _SCALE = 2.0**-64
+LONG_KEY = 256  # characters beyond which a key is hashed once, not once for each version
 
 
 class WeightedVersion(Protocol):
@@ -41,6 +42,8 @@ def choose(split: Sequence[S], key: str) -> S:
     if len(split) == 1:
         return split[0]
     key = key or str(random.getrandbits(64))
+    if len(key) > LONG_KEY:
+        key = blake2b(key.encode(errors="surrogatepass"), digest_size=32).hexdigest()
     return max(split, key=lambda share: _score(f"{share.model}/{share.version}/{key}", share.percent))
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+import tarfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -122,3 +124,81 @@ def test_headers_that_lead_anywhere_are_a_sentence(tmp_path: Path, write: Write,
     file.write_bytes(data)
     with pytest.raises(SourceError):
         rows_of(dataset_of(file))
+
+
+def npy(header: str, body: bytes = b"") -> bytes:
+    """A file of numpy with a header of any text."""
+    text = header.encode("latin1") + b"\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text + body
+
+
+WRAPPING = "{'descr': '<f8', 'fortran_order': False, 'shape': (1000000000000, 4294967296, 4294967296)}"
+WIDE = "{'descr': '<f16', 'fortran_order': False, 'shape': (1,)}"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("wraps.npy", npy(WRAPPING)),  # 2**64 bytes of a row were 0, and rows without end were planned
+        ("open.npy", npy("{'descr': (((")),
+        ("wide.npy", npy(WIDE, bytes(16))),
+        ("header.csv", b'"' + b"x" * 200_000 + b'",b\n1,2\n'),
+        ("columns.csv", b",".join(b"c%d" % n for n in range(90_000)) + b"\n"),  # each was compared with all others
+        ("columns.jsonl", b"\n".join(b'{"k%d":1}' % n for n in range(20_000))),  # each was looked for in each line
+        ("deep.jsonl", b'{"a":' + b"[" * 100_000 + b"]" * 100_000 + b"}\n"),
+    ],
+)
+def test_a_small_file_that_is_odd_is_a_sentence(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(SourceError, match=name):
+        rows_of(dataset_of(tmp_path / name))
+
+
+def tar_header(name: str, size_bytes: int, kind: bytes) -> bytes:
+    member = tarfile.TarInfo(name)
+    member.size, member.type = size_bytes, kind
+    return member.tobuf(tarfile.USTAR_FORMAT)
+
+
+def block(content: bytes) -> bytes:
+    return content + bytes(-len(content) % tarfile.BLOCKSIZE)
+
+
+PICTURE = tar_header("a.png", 1, tarfile.REGTYPE) + block(b"a") + bytes(2 * tarfile.BLOCKSIZE)
+PAX, LONG_NAME = tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME
+
+
+def test_a_header_of_a_tar_that_says_gigabytes_is_not_read(tmp_path: Path) -> None:
+    for kind in (PAX, LONG_NAME):
+        file = tmp_path / f"{kind.decode()}.tar"
+        with file.open("wb") as made:
+            made.write(tar_header("x", 4 << 30, kind))
+            made.truncate(5 << 30)  # of nothing
+        with pytest.raises(SourceRefused, match=r"a header of 4294967296 bytes, over 1048576"):
+            rows_of(dataset_of(file))
+
+
+def test_thousands_of_headers_for_one_entry_of_a_tar_are_a_sentence(tmp_path: Path) -> None:
+    named = {PAX: b"14 path=a.png\n", LONG_NAME: b"a.png\0"}
+    for kind, content in named.items():
+        file = tmp_path / f"{kind.decode()}.tar"
+        link = tar_header("x", len(content), kind) + block(content)
+        file.write_bytes(link + PICTURE)
+        assert [row["name"] for row in rows_of(dataset_of(file))] == ["a.png"]
+        file.write_bytes(link * 3_000 + PICTURE)
+        with pytest.raises(SourceError, match="no archive that can be read"):
+            rows_of(dataset_of(file))
+
+
+@pytest.mark.parametrize("name", ["a.zip", "a.npz"])
+def test_a_directory_of_a_zip_that_says_gigabytes_is_not_read(tmp_path: Path, name: str) -> None:
+    with zipfile.ZipFile(tmp_path / name, "w") as archive:
+        archive.writestr("a.png" if name == "a.zip" else "a.npy", b"x")
+    data = (tmp_path / name).read_bytes()
+    start, size_bytes = data.index(b"PK\x01\x02"), 2_500_000_000
+    with (tmp_path / name).open("wb") as made:
+        made.write(data[:start])
+        made.seek(start + size_bytes)
+        made.write(struct.pack("<4s4H2LH", b"PK\x05\x06", 0, 0, 1, 1, size_bytes, start, 0))
+    with pytest.raises(SourceRefused, match=rf"{name}: has a directory of 2500000000 bytes, over 33554432"):
+        rows_of(dataset_of(tmp_path / name))

@@ -76,7 +76,13 @@ class CsvReader(Reader):
             raise SourceRefused(file.uri, f"not UTF-8: byte 0x{header[error.start]:02x}", "line 1") from None
         if "\r" in text:
             raise SourceRefused(file.uri, "has carriage returns without line feeds; want \\n or \\r\\n", "line 1")
-        names = next(csv.reader(io.StringIO(text, newline=""), delimiter=self._delimiter(file)), [])
+        try:
+            names = next(csv.reader(io.StringIO(text, newline=""), delimiter=self._delimiter(file)), [])
+        except csv.Error as error:
+            raise SourceRefused(file.uri, f"no header: {error}", "line 1") from None
+        if len(names) > self.limits.max_columns:  # which are compared with each other
+            text = f"{len(names)} columns, over {self.limits.max_columns} (limits.maxColumns)"
+            raise SourceRefused(file.uri, text, "line 1")
         for name in names:
             if not name.strip():
                 raise SourceRefused(file.uri, "a column has no name; the first line is to name all", "line 1")

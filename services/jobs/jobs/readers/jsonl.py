@@ -34,7 +34,7 @@ class JsonlReader(Reader):
         lines = lines if is_whole or len(lines) == 1 else lines[:-1]
         if lines[0].lstrip()[:1] == b"[":
             raise SourceRefused(file.uri, "is a JSON list; want one object on each line", "line 1")
-        return pa.schema(list(self._sampled(lines).items()))
+        return pa.schema(list(self._sampled(file, lines).items()))
 
     def parts(self, files: Sequence[FileRef]) -> Iterator[PartSpec]:
         for file in files:
@@ -54,10 +54,15 @@ class JsonlReader(Reader):
         parsed = Parsed(lambda some: _table(some, schema), first_line, quotes=False)
         yield from parsed.batches(part, data, self.limits.batch_bytes, keep=self.options.keep_bad_rows)
 
-    def _sampled(self, lines: Sequence[bytes]) -> dict[str, Any]:
-        """The types that the lines show, as many from the first as agree; broken lines show none."""
+    def _sampled(self, file: FileRef, lines: Sequence[bytes]) -> dict[str, Any]:
+        """The types that the lines show, as many from the first as agree; broken lines show none.
+
+        Raises `SourceRefused` for too many names, each of which is looked for in each line.
+        """
         values = [value for line in lines if (value := _object_or_none(line)) is not None]
         names = dict.fromkeys(name for value in values for name in value)
+        if len(names) > self.limits.max_columns:
+            raise SourceRefused(file.uri, f"{len(names)} columns, over {self.limits.max_columns} (limits.maxColumns)")
         return {name: self.options.types.get(name) or _type_of([each.get(name) for each in values]) for name in names}
 
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from tokenize import TokenError
 from typing import IO, Any, ClassVar, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 
+from jobs.readers.archives import open_zip
 from jobs.readers.base import Reader
 from jobs.readers.errors import SourceError, SourceRefused, first_line
 from jobs.readers.parts import FileRef, PartSpec, ReadBatch
@@ -29,7 +32,7 @@ class ArrayHeader(NamedTuple):
     @property
     def row_bytes(self) -> int:
         """Bytes of one row."""
-        return int(self.dtype.itemsize * np.prod(self.shape[1:], dtype=np.int64))
+        return self.dtype.itemsize * math.prod(self.shape[1:])  # of Python's numbers, which do not wrap
 
     @property
     def column_type(self) -> Any:
@@ -118,7 +121,7 @@ class NpzReader(_ArrayReader):
     def _arrays(self, file: FileRef) -> Iterator[dict[str, tuple[ArrayHeader, IO[bytes]]]]:
         with self.sources.open(file) as stream:
             try:
-                with zipfile.ZipFile(stream) as archive:
+                with open_zip(file, stream) as archive:
                     self._check(file, archive.infolist())
                     yield self._opened(file, archive)
             except (zipfile.BadZipFile, NotImplementedError) as error:
@@ -156,7 +159,7 @@ class NpzReader(_ArrayReader):
             raise SourceRefused(file.uri, f"{text}; save it by numpy.savez, or as Parquet")
 
     def _rows_of_part(self, file: FileRef, rows: int, size_bytes: int, count: int) -> int:
-        with self.sources.open(file) as stream, zipfile.ZipFile(stream) as archive:
+        with self.sources.open(file) as stream, open_zip(file, stream) as archive:
             packed = any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist())
         return max(1, rows) if packed else count
 
@@ -167,13 +170,14 @@ def read_header(file: FileRef, stream: IO[bytes], size_bytes: int, place: str = 
         version = np.lib.format.read_magic(stream)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, is_fortran, dtype = read(stream, max_header_size=HEADER_BYTES)
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, EOFError, SyntaxError, TokenError, RecursionError, MemoryError, zipfile.BadZipFile) as error:
         raise SourceError(file.uri, f"no array of numpy that can be read: {first_line(error)}", place) from error
-    if dtype.hasobject or dtype.kind not in "biufUS" or dtype.itemsize > HEADER_BYTES:
+    is_known = dtype.kind in "USb" or (dtype.kind in "iuf" and dtype.itemsize <= 8)
+    if dtype.hasobject or not is_known or not 0 < dtype.itemsize <= HEADER_BYTES:
         raise SourceRefused(file.uri, f"want numbers, booleans or text, got {dtype}", place)
     if is_fortran and len(shape) > 1:
         raise SourceRefused(file.uri, "is in Fortran's order; save numpy.ascontiguousarray of it", place)
-    if not shape or 0 in shape[1:] or len(shape) > 8:
+    if not shape or shape[0] < 0 or not all(0 < dim < 1 << 31 for dim in shape[1:]) or len(shape) > 8:
         raise SourceRefused(file.uri, f"want rows and dimensions above 0, got the shape {list(shape)}", place)
     header = ArrayHeader(dtype, shape, stream.tell())
     want, got = shape[0] * header.row_bytes, size_bytes - header.start

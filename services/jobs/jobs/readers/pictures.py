@@ -15,6 +15,7 @@ from typing import IO, Any, ClassVar, Final
 
 import pyarrow as pa
 
+from jobs.readers.archives import open_zip
 from jobs.readers.base import Reader
 from jobs.readers.errors import SourceError, SourceRefused, first_line
 from jobs.readers.parts import BadRow, FileRef, PartSpec, ReadBatch
@@ -24,6 +25,17 @@ IMAGES: Final = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gi
 SCHEMA: Final = pa.schema([("name", pa.string()), ("image", pa.binary())])
 FREE_BYTES: Final = 1 << 20  # of an entry that may be packed at any ratio
 ENTRIES_AT_ONCE: Final = 1000  # pictures of one part
+HEADER_BYTES: Final = 1 << 20  # of one entry of a tar
+
+# Headers of long names, one behind the other, are read by recursion.
+_BROKEN: Final = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    EOFError,
+    NotImplementedError,
+    UnicodeDecodeError,
+    RecursionError,
+)
 
 
 class PictureReader(Reader):
@@ -126,7 +138,7 @@ class PictureReader(Reader):
         with self.sources.open(file) as stream:
             try:
                 if file.uri.lower().endswith(".zip"):
-                    with zipfile.ZipFile(stream) as archive:
+                    with open_zip(file, stream) as archive:
                         for number, entry in enumerate(archive.infolist()):
                             if not entry.is_dir():
                                 self._check_entry(file, entry)
@@ -135,7 +147,14 @@ class PictureReader(Reader):
                 for member in _tar(file, stream):
                     if member.isfile() and not member.issparse():
                         yield member.offset_data, member.name, member.size, member.size
-            except (zipfile.BadZipFile, tarfile.TarError, EOFError, NotImplementedError, UnicodeDecodeError) as error:
+            except (
+                zipfile.BadZipFile,
+                tarfile.TarError,
+                EOFError,
+                NotImplementedError,
+                UnicodeDecodeError,
+                RecursionError,
+            ) as error:
                 raise SourceError(file.uri, f"no archive that can be read: {first_line(error)}") from error
 
     def _check_entry(self, file: FileRef, entry: zipfile.ZipInfo) -> None:
@@ -154,7 +173,7 @@ class PictureReader(Reader):
                     stream.seek(place)
                     yield name, _exactly(file, stream, size_bytes, f"entry '{name}'")
                 return
-            with zipfile.ZipFile(stream) as archive:
+            with open_zip(file, stream) as archive:
                 directory = archive.infolist()
                 for place, name, size_bytes in part.position:
                     try:
@@ -196,12 +215,26 @@ class _Batches:
         self._columns = {"name": [], "image": []}
 
 
+class _Headers:
+    """The stream of a tar, of which only headers are read. A long name may say that it has gigabytes."""
+
+    def __init__(self, file: FileRef, stream: IO[bytes]) -> None:
+        self._file, self._stream = file, stream
+        self.seek, self.tell = stream.seek, stream.tell
+
+    def read(self, count: int) -> bytes:
+        if count > HEADER_BYTES:
+            raise SourceRefused(self._file.uri, f"a header of {count} bytes, over {HEADER_BYTES}")
+        return self._stream.read(count)
+
+
 def _tar(file: FileRef, stream: IO[bytes]) -> Iterator[tarfile.TarInfo]:
     """The members of a tar that is not packed. Raises `SourceRefused` if it is truncated."""
     if stream.read(2) == b"\x1f\x8b" or file.uri.lower().endswith("gz"):
         raise SourceRefused(file.uri, "is packed by gzip, in which no picture can be found alone; unpack it")
     stream.seek(0)
-    with tarfile.open(fileobj=stream, mode="r:", errorlevel=2) as archive:
+    headers: Any = _Headers(file, stream)
+    with tarfile.open(fileobj=headers, mode="r:", errorlevel=2) as archive:
         for member in archive:
             if member.offset_data + member.size > file.size_bytes:
                 raise SourceError(file.uri, "is truncated", f"entry '{member.name}'")
