@@ -8,6 +8,7 @@ Only the fields that are needed are read, of the flatbuffers in Arrow's format/M
 
 from __future__ import annotations
 
+import os
 import struct
 from collections import Counter
 from collections.abc import Iterator
@@ -80,11 +81,10 @@ def _unpacked(message: _Table, stream: IO[bytes], body: int, body_bytes: int) ->
 def _read(stream: IO[bytes], at: int, length: int) -> bytes:
     if at < 0 or not 0 <= length <= MAX_HEADER_BYTES:
         raise ValueError(f"a header of {length} bytes at {at}")
-    stream.seek(at)
-    data = stream.read(length)
-    if len(data) != length:
+    if at + length > stream.seek(0, os.SEEK_END):
         raise ValueError(f"ends within {length} bytes at {at}")
-    return data
+    stream.seek(at)
+    return stream.read(length)
 
 
 class _Table:

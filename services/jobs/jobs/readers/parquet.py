@@ -119,8 +119,14 @@ def _dictionary_texts(opened: Any, number: int, schema: Any) -> list[str]:
 
 
 def _text_bytes(column: Any) -> Any:
-    """Bytes of the text of each row [n] of a column that has them as numbers of a dictionary."""
-    if not pa.types.is_dictionary(column.type) or not len(column.dictionary):
+    """Bytes of the text of each row [n] of a column that has them as numbers of a dictionary.
+
+    Raises `pyarrow.ArrowInvalid` for a number outside of the dictionary, which pyarrow has not checked.
+    """
+    if not pa.types.is_dictionary(column.type):
+        return np.zeros(len(column), np.int64)
+    column.validate(full=True)
+    if not len(column.dictionary):
         return np.zeros(len(column), np.int64)
     lengths = pc.fill_null(pc.binary_length(column.dictionary), 0).to_numpy(zero_copy_only=False)
     return np.where(column.is_valid(), lengths[pc.fill_null(column.indices, 0)], 0).astype(np.int64)

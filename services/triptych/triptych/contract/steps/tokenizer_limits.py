@@ -32,7 +32,7 @@ _POLL_S: Final = 0.005  # between two looks at its memory, which grows by 3 MiB 
 
 
 @dataclass(frozen=True)
-class Reading:
+class TokenizerReading:
     """Why a file must not be read here, '' if it may; and the bytes that a tokenizer keeps of it.
 
     The bytes are measured: for one byte of a file, a usual BPE keeps 7, WordPiece 16, Unigram 21, and a Unigram of
@@ -43,7 +43,7 @@ class Reading:
     kept_bytes: int = 0
 
 
-def reading(content: bytes, max_bytes: int, max_s: float, text_bytes: int = 0) -> Reading:
+def reading(content: bytes, max_bytes: int, max_s: float, text_bytes: int = 0) -> TokenizerReading:
     """Read a file in a process of its own, with at most so much memory in all and so much CPU.
 
     With `text_bytes`, the time of texts of that length is tried if the file has patterns.
@@ -65,17 +65,17 @@ def reading(content: bytes, max_bytes: int, max_s: float, text_bytes: int = 0) -
     try:
         while reader.poll() is None:
             if _memory_bytes(reader.pid) > max_bytes:
-                return Reading(f"takes more than {max_bytes} bytes of memory to read")
+                return TokenizerReading(f"takes more than {max_bytes} bytes of memory to read")
             if time.monotonic() > until_s:
-                return Reading(f"takes more than {seconds} s to read")
+                return TokenizerReading(f"takes more than {seconds} s to read")
             time.sleep(_POLL_S)
         if reader.returncode in (-signal.SIGXCPU, -signal.SIGKILL):
-            return Reading(f"takes more than {seconds} s to read")
+            return TokenizerReading(f"takes more than {seconds} s to read")
         if reader.returncode:
-            return Reading(f"ends a process that reads it, with {reader.returncode}")
+            return TokenizerReading(f"ends a process that reads it, with {reader.returncode}")
         assert reader.stdout is not None
         kept, _, fault = reader.stdout.read().decode().strip().partition("\n")
-        return Reading(fault, max(0, int(kept or 0)))
+        return TokenizerReading(fault, max(0, int(kept or 0)))
     finally:
         reader.kill()
         reader.communicate()
