@@ -17,6 +17,7 @@ from tests.component.running_rest import BODY, INFER, Connection, Running, rest_
 from triptych.server import http1
 
 LIVE = b"GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n"
+CHUNKS = b"0\r\n\r\n"  # of an empty body
 WAIT_S = 10
 SOON_S = 0.2
 
@@ -203,3 +204,24 @@ async def test_unfinished_tls_handshakes_end(
     async with rest_server(tls_cert=str(certificate), tls_key=str(key)) as running:
         first, _second = await running.connect(), await running.connect()
         assert await is_closed(first)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"Content-Length: %d\r\nTransfer-Encoding: chunked" % len(CHUNKS + LIVE),
+        b"Transfer-Encoding: chunked\r\nContent-Length: 0",
+        b"Content-Length: 0\r\nContent-Length: %d" % len(CHUNKS + LIVE),
+        b"Content-Length: 0, 5",
+        b"Content-Length : 5",
+        b"Transfer-Encoding: xchunked",
+        b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity",
+    ],
+)
+async def test_a_request_with_two_lengths_ends_its_connection(running: Running, head: bytes) -> None:
+    """Else a proxy that takes the other length hands the rest to the next caller as a request (smuggling)."""
+    reader, writer = await running.connect()
+    writer.write(b"POST %s HTTP/1.1\r\nHost: x\r\n%s\r\n\r\n" % (INFER.encode(), head) + CHUNKS + LIVE)
+    answer = await asyncio.wait_for(reader.read(), 60)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.count(b"HTTP/1.1 ") == 1
