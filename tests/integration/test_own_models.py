@@ -25,7 +25,7 @@ from triptych.contract import load_contract
 from triptych.contract.schema.examples import arrays_of
 from triptych.datatypes import Array
 
-pytestmark = [pytest.mark.timeout(600), pytest.mark.slow]
+pytestmark = [pytest.mark.timeout(1200), pytest.mark.slow]
 COUNT = 20  # answers that are compared, at least
 
 
@@ -45,6 +45,7 @@ def endpoints(walk: Walk) -> Iterator[Endpoints]:
     """`make run` with the models of the page, on free ports."""
     endpoints = free_endpoints()
     variables = {**os.environ, **{k: v for each in endpoints.values() for k, v in each.variables().items()}}
+    variables["PREPROCESS_PREDICT_TIMEOUT_S"] = "60"  # 20 texts at once on a busy machine
     verify, run = walk.text("sh", "serve").splitlines()
     assert "OK 5 models" in walk.run(verify)
     process = subprocess.Popen(
@@ -64,7 +65,7 @@ def endpoints(walk: Walk) -> Iterator[Endpoints]:
         yield endpoints
     finally:
         os.killpg(process.pid, signal.SIGINT)
-        process.communicate(timeout=60)
+        process.communicate(timeout=200)
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +92,7 @@ def infer(client: triton.InferenceServerClient, model: str, arrays: Mapping[str,
     tensors = [triton.InferInput(name, array.shape, np_to_triton_dtype(array.dtype)) for name, array in arrays.items()]
     for tensor, array in zip(tensors, arrays.values(), strict=True):
         tensor.set_data_from_numpy(array)
-    answer = client.infer(model, tensors, client_timeout=60)
+    answer = client.infer(model, tensors, client_timeout=120)
     return {output.name: answer.as_numpy(output.name) for output in answer.get_response().outputs}
 
 

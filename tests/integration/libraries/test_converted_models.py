@@ -29,7 +29,7 @@ MODELS = {
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:
     command = [str(ensure("converters")), "-W", "ignore", "-m", *words]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=400)
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def init(file: Path, models: Path, *more: str) -> subprocess.CompletedProcess[st
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", MODELS, ids=[what for what, _ in MODELS.values()])
 def test_the_model_of_a_library_gives_its_answers(files: Path, tmp_path: Path, name: str) -> None:
     done = init(files / name, tmp_path, "--trust-pickle")
