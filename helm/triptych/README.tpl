@@ -7,7 +7,7 @@ helm install triptych helm/triptych -f helm/triptych/values-gpu.yaml         # N
 helm test triptych                                                           # one pod for each check
 ```
 
-`make images` builds the images: preprocess and postprocess 466 MB each (of which they share 464), controller 560 MB, triton-cpu 436 MB, models 86 MB, backend 289 MB. If the images are on the nodes, the first answer comes 10 s after `helm install`. From zero pods of preprocess and postprocess in Knative mode it comes after 6 s (2 busy cores, 2026-11-21). `kubectl apply -k manifests/standard` installs the same without Helm: this chart, rendered.
+`make images` builds the images: preprocess and postprocess 466 MB each (of which they share 464), controller 560 MB, jobs 804 MB, triton-cpu 436 MB, models 86 MB, backend 289 MB. If the images are on the nodes, the first answer comes 10 s after `helm install`. From zero pods of preprocess and postprocess in Knative mode it comes after 6 s (2 busy cores, 2026-11-21). `kubectl apply -k manifests/standard` installs the same without Helm: this chart, rendered.
 
 ## Objects
 

@@ -9,7 +9,15 @@ import pytest
 from tests.chart.objects import Object, Objects
 from tools.chart.program import find, template
 
-OPTIONS = ("--set", "backend.enabled=true,readinessHook.enabled=true")
+BATCH = '{"name": "nightly", "schedule": "@daily", "document": {"model": "digits_gb", "read": {"uri": "s3://a"}}}'
+OPTIONS = (
+    *("--set", "backend.enabled=true,readinessHook.enabled=true"),
+    *(
+        "--set",
+        "jobs.enabled=true,jobs.ledger.secret=ledger,jobs.objects=s3://a/b,jobs.workers.autoscaling.maxReplicas=2",
+    ),
+    *("--set-json", f"batches=[{BATCH}]"),
+)
 KEY = re.compile(r"(?<=\n  key: ).*")
 
 

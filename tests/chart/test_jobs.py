@@ -37,7 +37,7 @@ def own(made: Objects) -> set[str]:
 def test_jobs_are_off_unless_they_are_asked_for(render: Render, mode: str) -> None:
     assert own(render({"mode": mode})) == set()
     kinds = ("Deployment", "NetworkPolicy", "PodDisruptionBudget", "Service", "ServiceAccount")
-    one = {f"{kind}/jobs" for kind in kinds}
+    one = {f"{kind}/jobs" for kind in kinds} | {"Pod/test-jobs-answer-from-the-ledger"}
     assert own(render(values() | {"mode": mode})) == one
     apart = {f"{kind}/jobs-worker" for kind in (*kinds, "ScaledObject")}
     assert own(render(values(**SCALED) | {"mode": mode})) == one | apart
@@ -153,9 +153,9 @@ def test_policies_name_callers_and_what_may_be_called(render: Render) -> None:
     assert {"jobs", "jobs-worker"} <= set(callers["podSelector"]["matchExpressions"][0]["values"])
 
 
-def test_helm_test_waits_for_jobs(render: Render) -> None:
-    (check,) = render(values()).one("Pod", "test-stages-are-ready")["spec"]["containers"]
-    assert "jobs:9003" in check["command"][-1]
+def test_helm_test_asks_jobs_for_what_the_ledger_has(render: Render) -> None:
+    (check,) = render(values()).one("Pod", "test-jobs-answer-from-the-ledger")["spec"]["containers"]
+    assert check["command"][-1] == "jobs:9003"
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [

@@ -18,8 +18,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
 import tritonclient.grpc as triton
+from google.longrunning import operations_pb2
 from tritonclient.utils import InferenceServerException
 
 CALL_S = 30.0
@@ -75,6 +77,17 @@ def names_an_unknown_route(address: str) -> str:
     raise CheckFailed("a forecast was made for the route XX")
 
 
+def jobs_answer_from_the_ledger(address: str) -> str:
+    with _channel(address) as channel:
+        listing = channel.unary_unary(
+            "/google.longrunning.Operations/ListOperations",
+            request_serializer=operations_pb2.ListOperationsRequest.SerializeToString,
+            response_deserializer=operations_pb2.ListOperationsResponse.FromString,
+        )
+        operations = listing(operations_pb2.ListOperationsRequest(name="jobs"), timeout=CALL_S).operations
+    return f"{address} knows {len(operations)} jobs"
+
+
 def backend_refuses_a_missing_token(address: str) -> str:
     status, body = _forecast(address, "")
     if status != 401:
@@ -97,10 +110,20 @@ CHECKS: dict[str, Callable[..., str]] = {
         reads_a_digit_from_a_picture,
         refuses_a_wrong_tensor_by_name,
         names_an_unknown_route,
+        jobs_answer_from_the_ledger,
         backend_refuses_a_missing_token,
         backend_forecasts_for_a_valid_token,
     )
 }
+
+
+def _channel(address: str) -> grpc.Channel:
+    """A channel, over TLS if the environment names the files for it."""
+    files = [os.environ.get(name) for name in ("TLS_CA", "TLS_KEY", "TLS_CERT")]
+    if files[0] is None:
+        return grpc.insecure_channel(address)
+    credentials = grpc.ssl_channel_credentials(*(Path(name).read_bytes() if name else None for name in files))
+    return grpc.secure_channel(address, credentials)
 
 
 def _client(address: str) -> triton.InferenceServerClient:
@@ -162,7 +185,7 @@ def main() -> int:
     while True:
         try:
             result = CHECKS[name](*addresses)
-        except (CheckFailed, InferenceServerException, OSError) as error:
+        except (CheckFailed, InferenceServerException, grpc.RpcError, OSError) as error:
             if time.monotonic() - start > float(seconds):
                 print(f"FAILED {name}: {error}")
                 return 1
