@@ -52,6 +52,11 @@ def rendered(render: Render, layout: str) -> Objects:
     stages = [stage for stage in STAGES if (layout.split(",")[0], stage) != ("Grouped", "postprocess")]
     own = {stage: options(stage) for stage in stages}
     own["backend"]["enabled"] = True
+    shared = {"enabled": True, "ledger": {"secret": "ledger"}, "objects": "s3://bucket/jobs"}
+    own["jobs"] = options("jobs") | shared | {"workers": options("jobs-worker") | {"replicas": 1}}
+    own["batch"] = options("batch")
+    batch = {"name": "nightly", "schedule": "@daily", "document": {"model": "digits_gb", "read": {"uri": "s3://a"}}}
+    own["batches"] = [batch]  # type: ignore[assignment]
     return render(values | options("top") | own | {"readinessHook": {"enabled": True}})
 
 
@@ -60,7 +65,12 @@ def owners(workload: str) -> set[str]:
     name = workload.rpartition("/")[2].removesuffix("-canary")
     if name.startswith("test-") or name == "readiness-hook":
         return {"top"}
-    return {"top", "preprocess", "predictor"} if name == "grouped" else {"top", name}
+    several = {
+        "grouped": {"preprocess", "predictor"},
+        "jobs-worker": {"jobs", "jobs-worker"},
+        "batch-nightly": {"batch"},
+    }
+    return {"top"} | several.get(name, {name})
 
 
 def container_owners(workload: str, container: str) -> set[str]:
@@ -78,6 +88,8 @@ def metadata(made: Objects, workload: str) -> Object:
     """The metadata of the pods that an object makes."""
     kind, _, name = workload.partition("/")
     found = made.one(kind, name)
+    if kind == "CronJob":
+        return dict(found["spec"]["jobTemplate"]["spec"]["template"]["metadata"])
     if kind in ("Deployment", "Job"):
         return dict(found["spec"]["template"]["metadata"])
     return dict(found["spec"]["predictor"] if kind == "InferenceService" else found["metadata"])
@@ -90,7 +102,7 @@ def test_nodes_are_chosen_for_each_pod(render: Render, layout: str) -> None:
         assert marked("node-", pod["nodeSelector"]) == wanted, workload
         assert marked("taint-", [each["key"] for each in pod["tolerations"]]) == wanted, workload
         assert set(pod["affinity"]["nodeAffinity"]) == {"top"}, workload
-        last = {"predictor"} if "predictor" in wanted else wanted - {"top"}
+        last = wanted & {"predictor", "jobs-worker"} or wanted - {"top"}
         assert set(pod["affinity"].get("podAffinity", ())) == last, workload
 
 

@@ -23,7 +23,7 @@ from tests.e2e.node_postgres import NodePostgres, node_postgres
 from tests.e2e.release import START_S, Release, is_ready
 from triptych_client.jobs import Jobs
 
-ROWS, PART_ROWS, MOST = 72_000, 60, 3
+ROWS, PART_ROWS, MOST = 42_000, 60, 3
 LEASE_S = 5
 JOB_S = 240.0  # on a busy machine
 QUESTION: dict[str, Any] = {"model": "sales_forecast_de", "keep": ["shop"]}
@@ -45,7 +45,7 @@ def postgres(kubeconfig: Path) -> Iterator[NodePostgres]:
 def release(
     new_release: Callable[[str, str], Release], bucket: Bucket, postgres: NodePostgres, kubeconfig: Path
 ) -> Release:
-    """Stack and jobs, with no worker yet, 72,000 rows in the bucket, and two batches that wait for their time."""
+    """Stack and jobs, with no worker yet, 42,000 rows in the bucket, and two batches that wait for their time."""
     if Kubectl(kubeconfig, "default").run("get", "crd", "scaledobjects.keda.sh", check=False).returncode:
         pytest.skip("needs KEDA: cluster up --with keda")
     bucket.store.put("in/sales.parquet", _sales(ROWS))
