@@ -193,6 +193,17 @@ def test_the_values_for_a_quota_are_within_their_sums(render: Render, mode: str,
     }
 
 
+def test_jobs_and_batches_too_have_limits_that_are_the_requests_for_a_quota(render: Render) -> None:
+    values = YAML(typ="safe", pure=True).load((CHART / "values-quota.yaml").read_text())
+    jobs = values["jobs"] | JOBS["jobs"] | {"workers": values["jobs"]["workers"] | {"replicas": 1}}
+    resources = {
+        container["name"]: container["resources"]
+        for _, container in render(values | {"jobs": jobs, "batches": JOBS["batches"]}).containers()
+    }
+    assert {"jobs", "jobs-worker", "batch"} <= resources.keys()
+    assert all(each["requests"] == each["limits"] for each in resources.values()), resources
+
+
 KEYS = {"env": ("name",), "ports": ("containerPort", "protocol"), "volumeMounts": ("mountPath",)}
 
 
