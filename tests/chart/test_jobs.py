@@ -153,6 +153,22 @@ def test_policies_name_callers_and_what_may_be_called(render: Render) -> None:
     assert {"jobs", "jobs-worker"} <= set(callers["podSelector"]["matchExpressions"][0]["values"])
 
 
+def test_the_prometheus_operator_finds_api_and_workers(render: Render) -> None:
+    made = render(values(**SCALED) | {"metrics": {"serviceMonitor": {"enabled": True}}})
+    for name in ("jobs", "jobs-worker"):
+        spec = made.one("ServiceMonitor", name)["spec"]
+        assert spec["selector"]["matchLabels"].items() <= made.one("Service", name)["metadata"]["labels"].items()
+        assert [each["port"] for each in spec["endpoints"]] == ["metrics"]
+
+
+def test_a_canary_has_no_jobs_of_its_own(render: Render) -> None:
+    gateway = {"enabled": True, "parents": [{"name": "public"}], "hostnames": ["a.example.com"]}
+    canary = {"enabled": True, "preprocess": {"replicas": 2}}
+    made = render(values(**SCALED) | {"gateway": gateway, "canary": canary})
+    assert own(made) == own(render(values(**SCALED)))
+    assert environment(made, "jobs-worker")["JOBS_PREPROCESS"] == "dns:///preprocess-pods:9000"
+
+
 def test_helm_test_asks_jobs_for_what_the_ledger_has(render: Render) -> None:
     (check,) = render(values()).one("Pod", "test-jobs-answer-from-the-ledger")["spec"]["containers"]
     assert check["command"][-1] == "jobs:9003"
