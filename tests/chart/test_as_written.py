@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.chart.leaves import LEAVES, ROUTED, STORE, with_value
+from tests.chart.leaves import LEAVES, ROUTED, SHARED_JOBS, STORE, with_value
 from tests.chart.objects import Objects, Render
 from tools.chart.program import ProgramFailed, template
 
@@ -53,6 +53,13 @@ TEXTS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
             "backend": {"enabled": True, "features": {"store": "feast", "url": "http://feast"}},
         },
         ("models.image", "backend.features.service"),
+    ),
+    "Deployment, jobs": (
+        {"mode": "Deployment", "jobs": {"enabled": True}},
+        (
+            *("jobs.image", "jobs.ledger.secret", "jobs.ledger.key", "jobs.claim"),
+            *("jobs.s3.region", "jobs.s3.secret"),
+        ),
     ),
 }
 # A suffix of every image, a prefix of every name, a key, and no part of any object.
@@ -166,7 +173,7 @@ SIGNALS = {"Deployment": "cpu", "Knative": "", "Standard": "queue"}
 def with_large_numbers(mode: str) -> dict[str, Any]:
     """Values with a different large number for each number."""
     values = {"mode": mode, "metrics": {"prometheus": "http://p:9090"}, **STORE}
-    values |= {"backend": {"enabled": True}, "readinessHook": {"enabled": True}}
+    values |= {"backend": {"enabled": True}, "readinessHook": {"enabled": True}, "jobs": SHARED_JOBS}
     values = with_value(values, "predictor.image", "nvcr.io/nvidia/tritonserver:25.10-py3")
     for stage in ("preprocess", "predictor", "postprocess"):
         values = with_value(values, f"{stage}.autoscaling.signal", SIGNALS[mode])

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.chart.leaves import LEAVES, TOP, beside, with_value
+from tests.chart.leaves import LEAVES, PLACES, TOP, beside, with_value
 from tests.chart.objects import Objects, Render
 from tools.chart.describe import Value
 from tools.chart.program import ProgramFailed
@@ -62,10 +62,13 @@ def test_null_without_a_meaning_is_refused_by_name(render: Render, name: str) ->
 
 
 # One render for a stage's options, which all are empty by default.
-@pytest.mark.parametrize("stage", ["", "preprocess.", "predictor.", "postprocess.", "controller.", "backend."])
+@pytest.mark.parametrize("stage", ["", *(f"{each}." for each in PLACES)])
 def test_null_for_options_of_pods_is_the_same_as_empty(render: Render, stage: str) -> None:
     inherited = {leaf.schema["$ref"].removeprefix("#/properties/") for leaf in LEAVES.values() if is_option(leaf)}
-    values = empty = {"backend": {"enabled": True}}
+    values = empty = beside("jobs.workers.nodeSelector") | {
+        "backend": {"enabled": True},
+        "batches": beside("batch.nodeSelector")["batches"],
+    }
     for key in inherited:
         values = with_value(values, stage + key.replace("/properties/", "."), None)
     assert len(inherited) == 9
@@ -154,11 +157,12 @@ RESOURCES = [name for name in OPTIONAL if name.endswith(".resources")]
 @pytest.mark.parametrize("mode", MODES)
 def test_null_resources_are_none(render: Render, mode: str) -> None:
     values: dict[str, Any] = {"mode": mode, "backend": {"enabled": True}, "readinessHook": {"enabled": True}}
+    values |= beside("jobs.workers.resources") | {"batches": beside("batch.resources")["batches"]}
     for name in RESOURCES:
         values = with_value(values, name, None)
     made = render(values)
     assert_whole(made)
-    assert len(RESOURCES) == 9
+    assert len(RESOURCES) == 12
     assert not [name for name, container in made.containers() if "resources" in container]
     store = render(with_value(values, "models", {"store": "s3", "uri": "s3://b/m", "mirror": {"resources": None}}))
     assert not [name for name, container in store.containers() if "resources" in container]
