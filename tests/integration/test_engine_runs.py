@@ -175,6 +175,23 @@ def test_columns_that_do_not_fit_are_refused_before_the_engine_is_called(tmp_pat
     with pytest.raises(BatchError, match=r"input 'history' \(column 'units'\): want FP32\[n,28\]"):
         run_of(batch, engine)
     assert engine.asked == []
+    assert list(batch.output.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize(("rows", "version"), [(400, 1), (600, 2)])
+def test_a_run_keeps_its_version_until_its_files_change(tmp_path: Path, rows: int, version: int) -> None:
+    model = tmp_path / "models/sales_forecast_de"
+    shutil.copytree(MODEL_REPOSITORY / model.name, model)
+    batch = batch_of(tmp_path, {"home": {"repository": str(model.parent)}})
+    batch.write_data(400)
+    with pytest.raises(Stop):
+        run_of(batch, LoopEngine(before=at(1, stop)))
+    shutil.copytree(model / "1", model / "2")  # the newest, which a document without a version asks
+    if rows != 400:
+        batch.write_data(rows)
+    manifest = run_of(batch)
+    assert (manifest.version, manifest.rows) == (version, rows)
+    assert set(batch.records()["triptych_version"].to_pylist()) == {version}
 
 
 def test_an_output_that_exists_is_only_replaced_by_order(tmp_path: Path) -> None:

@@ -78,6 +78,8 @@ class EngineRun:
             try:
                 manifest = await self._locked_run()
             except Exception as error:
+                if not self._folder.has_begun:
+                    self._folder.remove()
                 if self._is_stopping:  # an engine that is stopped ends in many ways
                     raise Interrupted("stopped") from error
                 raise
@@ -97,7 +99,11 @@ class EngineRun:
             answers = await asyncio.to_thread(answers_schema, dataset, model, ask)
         await self._destination.check_columns(answers)
         parts = await asyncio.to_thread(_planned, dataset)
-        facts = self._agreed(begun, model, parts)
+        plan = _digest(parts)
+        if begun is not None and begun.plan != plan:  # of other files: with the version that an alias has now
+            self._folder.clear()
+            return await self._locked_run()
+        facts = self._agreed(begun, model, plan)
         self._folder = replace(self._folder, run=facts.run)
         self._folder.parts.mkdir(exist_ok=True)
         task = PartTask(facts.run, self._folder, model, dataset.part_reader(), answers)
@@ -125,14 +131,13 @@ class EngineRun:
             raise BatchError(f"{text}; --restart drops it and begins anew")
         return facts
 
-    def _agreed(self, begun: RunFacts | None, model: PinnedModel, parts: Sequence[PartSpec]) -> RunFacts:
-        """The facts of the run, on disk. A run whose files have changed begins anew. Raises `BatchError`."""
-        plan = _digest(parts)
-        if begun is not None and begun.contract != model.info.contract:
+    def _agreed(self, begun: RunFacts | None, model: PinnedModel, plan: str) -> RunFacts:
+        """The facts of the run, on disk. Raises `BatchError`."""
+        if begun is not None:
+            if begun.contract == model.info.contract:
+                return begun
             text = f"the contract of version {model.version} is another one than at the start of the run"
             raise BatchError(f"{text}; --restart begins anew")
-        if begun is not None and begun.plan == plan:
-            return begun
         self._folder.clear()
         run, document = secrets.token_hex(16), self._document.canonical
         facts = RunFacts(run, document, model.version, model.info.contract, plan, now_text())
