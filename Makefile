@@ -31,10 +31,16 @@ test: lint verify ## run lint and verify, then all tests (TESTS="tests/unit -k n
 	@$(PYTHON) -m local.programs grpcurl helm kubeconform chromium postgres >/dev/null || true
 	@$(SERVICES) -m pytest $(TESTS) --ignore tests/engines --numprocesses $(WORKERS)
 
+.PHONY: test-long
+test-long: ## run the tests that make test leaves out for their time
+	@$(ENVIRONMENT) predictor >/dev/null
+	@$(PYTHON) -m local.programs postgres >/dev/null || true
+	@LONG=1 && export LONG && $(SERVICES) -m pytest -m long $(TESTS)
+
 .PHONY: test-engines
 test-engines: ## run batches on a real Ray and a real Spark, each in an environment of its own (needs Java 17)
 	@$(ENVIRONMENT) ray spark >/dev/null
-	@$(SERVICES) -m pytest tests/engines $(TESTS)
+	@LONG=1 && export LONG && $(SERVICES) -m pytest tests/engines $(TESTS)
 
 .PHONY: test-clients
 test-clients: ## build gRPC clients of other languages, and test that a restart costs them no call
@@ -101,7 +107,7 @@ OUTAGES ?= 10
 .PHONY: jobs-kills
 jobs-kills: ## kill and stop workers of jobs KILLS times (1000), on SQLite and Postgres, and count the rows lost, doubled or mixed; then kill each other part OUTAGES times (10)
 	@$(SERVICES) -m tests.integration.jobs.kills sqlite postgres --kills $(KILLS)
-	@OUTAGES=$(OUTAGES) && export OUTAGES && $(SERVICES) -m pytest tests/integration/test_jobs_outages.py
+	@LONG=1 OUTAGES=$(OUTAGES) && export LONG OUTAGES && $(SERVICES) -m pytest tests/integration/test_jobs_outages.py
 
 SECONDS ?= 60
 FUZZ ?= pictures wire http2 config contracts documents listings

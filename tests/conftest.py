@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,17 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
 HERE = Path(__file__).parent
+LONG = {"long", "engines"}  # markers of what `make test-long` and `make test-engines` run
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test with its folder below tests/, as in `-m component`."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark each test with its folder below tests/, as in `-m component`. Leave out the long ones without `LONG`."""
     for item in items:
         item.add_marker(item.path.relative_to(HERE).parts[0])
+    if not os.environ.get("LONG"):
+        left_out = [item for item in items if LONG & {marker.name for marker in item.iter_markers()}]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
 class FileByFile(LoadScopeScheduling):  # type: ignore[misc]

@@ -20,7 +20,7 @@ WORDS = [
 ]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_it_measures_grouped_and_separate_on_the_cpu(tmp_path: Path) -> None:
     words = ["--predictor", str(ensure("predictor")), "--path", sysconfig.get_path("purelib"), *WORDS]

@@ -143,7 +143,7 @@ def _process(endpoint: Endpoint, variables: dict[str, str], log: Path) -> Server
     return ServerProcess("jobs", command, variables | ports, address, log, lambda: stage_is_ready(address))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_jobs_outlive_each_part_of_the_system(system: dict[str, Mortal], tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()

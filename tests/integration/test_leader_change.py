@@ -18,7 +18,7 @@ def replicas(tmp_path: Path, predictor_python: Path) -> Iterator[Replicas]:
         yield made
 
 
-@pytest.mark.parametrize("goes", ["killed", "stopped"])
+@pytest.mark.parametrize("goes", ["killed", pytest.param("stopped", marks=pytest.mark.long)])
 def test_when_the_leader_stops_during_loads_none_is_repeated_and_no_request_is_lost(
     replicas: Replicas, goes: Goes
 ) -> None:

@@ -13,7 +13,7 @@ from tests.integration.postgres import WHERE, program
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("ledger", ["sqlite", "postgres"])
+@pytest.mark.parametrize("ledger", [pytest.param("sqlite", marks=pytest.mark.long), "postgres"])
 def test_no_row_is_lost_doubled_or_mixed(ledger: str) -> None:
     if ledger == "postgres" and program("initdb") is None:
         pytest.skip(f"initdb is not installed; {WHERE}")
