@@ -82,6 +82,7 @@ def test_workers_apart_have_the_options_of_the_api_below_their_own(render: Rende
     assert made.one("Deployment", "jobs-worker")["spec"]["replicas"] == 3
     api, worker = environment(made), environment(made, "jobs-worker")
     assert (api["JOBS_PARALLEL_PARTS"], worker["JOBS_PARALLEL_PARTS"]) == ("0", "4")
+    assert api["JOBS_TOTAL_PARALLEL_PARTS"] == worker["JOBS_TOTAL_PARALLEL_PARTS"] == "12"
     assert api["JOBS_LEASE_S"] == worker["JOBS_LEASE_S"] == "20"
     assert api["JOBS_SOURCES"] == worker["JOBS_SOURCES"] == "s3://bucket/in,/in"
     pod = made.one("Deployment", "jobs-worker")["spec"]["template"]["spec"]

@@ -50,7 +50,12 @@ containers:
       "preprocess" (include "triptych.balanced-preprocess" .) -}}
 {{- if not $jobs.ledger.secret }}{{ $_ := set $settings "ledger" "sqlite:////data/jobs.db" }}{{ end -}}
 {{- with $jobs.sources }}{{ $_ := set $settings "sources" (join "," .) }}{{ end -}}
-{{- if and (eq .stage "jobs") (include "triptych.jobs-workers-are-apart" .lane) }}{{ $_ := set $settings "parallel_parts" 0 }}{{ end -}}
+{{- if include "triptych.jobs-workers-are-apart" .lane -}}
+{{- $workers := index .lane.values "jobs-worker" -}}
+{{- $most := max (int $workers.replicas) (int $workers.autoscaling.maxReplicas) -}}
+{{- $_ := set $settings "total_parallel_parts" (mul $most (int (get $workers.settings "parallel_parts" | default 2))) -}}
+{{- if eq .stage "jobs" }}{{ $_ := set $settings "parallel_parts" 0 }}{{ end -}}
+{{- end -}}
 {{- toJson $settings }}
 {{- end }}
 {{- define "triptych.jobs-worker-settings" }}{{ include "triptych.jobs-settings" . }}{{ end }}
