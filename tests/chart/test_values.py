@@ -11,6 +11,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from controller.metrics import ControllerMetrics
+from jobs.metrics import JobsMetrics
 from local.environments import ROOT
 from tests.chart.leaves import LEAVES, QUEUED, beside, changed, with_value
 from tests.chart.objects import Render
@@ -102,6 +103,7 @@ def test_the_picture_of_helm_test_is_that_of_the_examples() -> None:
 def test_the_dashboard_and_the_autoscalers_ask_for_series_that_exist(render: Render) -> None:
     stage = StageMetrics("preprocess", Tracing())
     ControllerMetrics(stage.registry)
+    JobsMetrics(stage.registry)
     known = _series(stage.registry) | {"nv_inference_queue_duration_us"}  # Triton's, documented in its metrics.md
     dashboard = json.loads((CHART / "files/dashboard.json").read_text())
     asked = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
