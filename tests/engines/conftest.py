@@ -19,6 +19,12 @@ from local.environments import ENVIRONMENTS, ROOT
 
 OBJECT_STORE_BYTES = 100 << 20
 START_S, STOP_S = 900.0, 60.0  # of a busy machine
+AGENT_PORTS = (  # a node that has to be told them by its agents gives up after 15 s
+    "--dashboard-agent-grpc-port",
+    "--dashboard-agent-listen-port",
+    "--metrics-export-port",
+    "--runtime-env-agent-port",
+)
 SPARK_OPTIONS = (
     "--master local-cluster[2,1,1024]",
     "--driver-memory 512m",
@@ -101,7 +107,8 @@ def _ray(python: Path) -> Iterator[RunningEngine]:
         try:
             for more in (head, [f"--address={address}"]):
                 with (Path(folder) / f"node{len(nodes)}.log").open("wb") as log:
-                    nodes.append(subprocess.Popen([*start, *more], env=variables, stdout=log, stderr=log))
+                    command = [*start, *more, *(f"{option}={_free_port()}" for option in AGENT_PORTS)]
+                    nodes.append(subprocess.Popen(command, env=variables, stdout=log, stderr=log))
                 _until_nodes(python, variables, len(nodes), nodes)
             yield RunningEngine("ray", python, variables, "ray::", [node.pid for node in nodes])
         finally:
