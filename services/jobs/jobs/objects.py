@@ -24,6 +24,7 @@ from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, ObjectStore, S3Store
 
 from jobs.ledger import Claim, PartKind
+from jobs.store_options import client_options, endpoint
 from triptych.errors import Internal, Unavailable
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 JOBS: Final = "jobs"
 CHUNK_BYTES: Final = 1 << 20
 DELETE_AT_ONCE: Final = 1_000
-S3_ENDPOINTS: Final = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 WANT: Final = "want a folder, or s3://bucket/prefix"
 
 
@@ -157,9 +157,8 @@ def _s3(location: str) -> ObjectStore:
     parts = urlsplit(location)
     if parts.scheme != "s3" or not parts.netloc or parts.query or parts.fragment:
         raise ValueError(f"objects: {WANT}, got '{location}'")
-    endpoint = next((value for name in S3_ENDPOINTS if (value := os.environ.get(name))), "")
-    config: Any = {"endpoint": endpoint} if endpoint else {}
-    options: Any = {"allow_http": endpoint.startswith("http://")}
+    config: Any = {"endpoint": found} if (found := endpoint()) else {}
+    options: Any = client_options()
     return S3Store(parts.netloc, prefix=parts.path.strip("/") or None, config=config, client_options=options)
 
 

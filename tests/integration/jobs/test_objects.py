@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import trustme
 
 from jobs.objects import Objects
 from tests.integration.s3_gateway import s3_gateway
@@ -54,6 +55,31 @@ async def test_folders_are_listed_and_deleted(objects: Objects) -> None:
     await objects.delete_below("jobs/a")
     await objects.delete_below("jobs/none")
     assert await objects.folders("jobs") == ["ab"]
+
+
+async def test_a_store_with_a_private_authority_is_trusted_by_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = trustme.CA()
+    with s3_gateway(tmp_path / "store", monkeypatch, authority.issue_cert("127.0.0.1")):
+        with pytest.raises(Unavailable, match="object store .* does not answer"):
+            await Objects("s3://models/results").put("jobs/a/parts/1.1", b"x")
+        authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+        monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "ca.pem"))
+        objects = Objects("s3://models/results")
+        await objects.put("jobs/a/parts/1.1", b"x")
+        assert await objects.get("jobs/a/parts/1.1") == b"x"
+
+
+@pytest.mark.parametrize(("content", "says"), [(b"", "want certificates in PEM, got none"), (None, "No such file")])
+def test_a_file_of_authorities_that_cannot_be_used_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None, says: str
+) -> None:
+    if content is not None:
+        (tmp_path / "ca.pem").write_bytes(content)
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "ca.pem"))
+    with pytest.raises(ValueError, match=rf"AWS_CA_BUNDLE: .*ca\.pem: {says}"):
+        Objects("s3://models/results")
 
 
 @pytest.mark.parametrize("location", ["gs://bucket", "s3://", "s3://bucket/x?y", "http://host/x"])

@@ -26,6 +26,7 @@ from obstore.store import GCSStore, S3Store
 
 from jobs.readers.errors import SourceChanged, SourceError, SourceRefused, SourceUnavailable, first_line
 from jobs.readers.parts import FileRef
+from jobs.store_options import client_options
 from triptych.contract.reading.files import cause, is_within, resolved
 
 SCHEMES: Final = ("file", "s3", "gs")
@@ -286,10 +287,9 @@ def split_object(uri: str) -> tuple[str, str, str]:
 
 @lru_cache(maxsize=32)
 def store_of(scheme: str, bucket: str) -> Any:
-    """A connection by the usual variables of the environment, such as AWS_ENDPOINT_URL."""
+    """A connection by the usual variables of the environment, such as AWS_ENDPOINT_URL. Raises `ValueError`."""
     timeouts = {"connect_timeout": timedelta(seconds=CONNECT_S), "read_timeout": timedelta(seconds=SILENCE_S)}
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
-    options: Any = timeouts | ({"allow_http": True} if endpoint.startswith("http://") else {})
+    options: Any = timeouts | client_options()
     retry: Any = {"max_retries": RETRIES, "retry_timeout": timedelta(seconds=RETRY_S)}
     kind: Any = S3Store if scheme == "s3" else GCSStore
     return kind(bucket, client_options=options, retry_config=retry)
