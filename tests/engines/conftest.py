@@ -19,7 +19,7 @@ from local.environments import ENVIRONMENTS, ROOT
 
 OBJECT_STORE_BYTES = 100 << 20
 START_S, STOP_S = 900.0, 60.0  # of a busy machine
-AGENT_PORTS = (  # a node that has to be told them by its agents gives up after 15 s
+AGENT_PORTS = (  # named, because a node gives up if an agent does not tell it a port within 15 s
     "--dashboard-agent-grpc-port",
     "--dashboard-agent-listen-port",
     "--metrics-export-port",
