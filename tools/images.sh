@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# Build all images. BUILD is the command, as in BUILD="docker build"; without it, the first builder that works.
-# TAG is the chart's version unless given; BASE is another base image than python:3.11-slim-bookworm. PLATFORM is
-# another platform than this machine's, as in linux/arm64. The development cluster builds for its own alone.
+# Build all images, or those that IMAGES names. BUILD is the command, as in BUILD="docker build"; without it, the first
+# builder that works. TAG is the chart's version unless given; BASE is another base image than
+# python:3.11-slim-bookworm. PLATFORM is another platform than this machine's, as in linux/arm64. The development cluster
+# builds for its own alone.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -24,6 +25,7 @@ options=()
 [[ -z ${PLATFORM:-} ]] || options+=(--platform "$PLATFORM")
 
 while read -r name file; do
+    [[ -z ${IMAGES:-} || " $IMAGES " == *" $name "* ]] || continue
     echo "$BUILD: triptych/$name:$tag"
     arguments=(-t "triptych/$name:$tag" -f "$file")
     case $BUILD in

@@ -18,6 +18,7 @@ import pytest
 
 from tests.e2e.bucket import Bucket, new_bucket
 from tests.e2e.conftest import Figure
+from tests.e2e.images import has_keda
 from tests.e2e.kubectl import Kubectl, wait_for
 from tests.e2e.node_postgres import NodePostgres, node_postgres
 from tests.e2e.release import START_S, Release, is_ready
@@ -46,7 +47,7 @@ def release(
     new_release: Callable[[str, str], Release], bucket: Bucket, postgres: NodePostgres, kubeconfig: Path
 ) -> Release:
     """Stack and jobs, with no worker yet, 42,000 rows in the bucket, and two batches that wait for their time."""
-    if Kubectl(kubeconfig, "default").run("get", "crd", "scaledobjects.keda.sh", check=False).returncode:
+    if not has_keda(Kubectl(kubeconfig, "default")):
         pytest.skip("needs KEDA: cluster up --with keda")
     bucket.store.put("in/sales.parquet", _sales(ROWS))
     bucket.store.put("in/few.parquet", _sales(50))
