@@ -45,7 +45,7 @@ test-engines: ## run batches on a real Ray and a real Spark, each in an environm
 .PHONY: test-clients
 test-clients: ## build gRPC clients of other languages, and test that a restart costs them no call
 	@$(PYTHON) -m local.programs.clients
-	@$(SERVICES) -m pytest tests/component/test_clients.py
+	@LONG=1 && export LONG && $(SERVICES) -m pytest tests/component/test_clients.py
 
 .PHONY: conformance
 conformance: ## build h2spec and gRPC's interop clients (Go, Node), and run them against each server

@@ -13,6 +13,7 @@ from tests.chart.objects import Objects, Render
 from tools.chart.describe import Value
 from tools.chart.program import ProgramFailed
 
+pytestmark = pytest.mark.long  # it renders the chart hundreds of times
 MODES = ("Standard", "Knative", "Grouped", "Deployment")
 EMPTY: dict[type, Any] = {bool: False, int: 0, float: 0, str: "", list: [], dict: {}}
 

@@ -95,7 +95,7 @@ def calling(command: list[str], addresses: list[str], mode: str) -> Iterator[dic
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("client", ["grpcio", "grpc.aio", *CLIENTS])
+@pytest.mark.parametrize("client", [pytest.param("grpcio", marks=pytest.mark.long), "grpc.aio", *CLIENTS])
 def test_a_restart_of_one_replica_loses_no_call_of_an_ordinary_client(client: str, pair: Pair) -> None:
     command = command_of(client)
     with ExitStack() as clients:

@@ -11,7 +11,7 @@ from tests.fakes.scripted.process import ScriptedStage, scripted
 from tests.fuzz import soak
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_good_clients_beside_bad_ones_lose_no_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(soak, "RECOVERY_S", 5.0)

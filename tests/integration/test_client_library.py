@@ -190,7 +190,7 @@ def test_the_examples_of_the_guide_run(
 
 def test_the_commands_of_the_page_of_jobs_run_as_printed(jobs: str, tmp_path: Path) -> None:
     document, *_ = re.findall(r"^```yaml\n(.*?)^```$", JOBS_GUIDE, re.MULTILINE | re.DOTALL)
-    (commands,) = re.findall(r"^```sh\n(.*?)^```$", JOBS_GUIDE, re.MULTILINE | re.DOTALL)
+    commands, *_ = re.findall(r"^```sh\n(.*?)^```$", JOBS_GUIDE, re.MULTILINE | re.DOTALL)
     (tmp_path / "job.yaml").write_text(document)
     pq.write_table(sales_table(100), tmp_path / "sales.parquet")
     for line in commands.splitlines():

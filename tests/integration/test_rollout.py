@@ -142,7 +142,7 @@ def test_a_version_that_fails_is_taken_back_before_the_step_is_over(
     assert text_of(stack, "scale") == before
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_slower_version_is_taken_back(make_stack: MakeStack, models: Callable[..., Path]) -> None:
     step = "  - {op: convert_color, input: picture, source: rgb, target: hsv}\n"
     slow = replace(step, step + "  - {op: resize, input: picture, width: 3000, height: 3000, interpolation: lanczos}\n")

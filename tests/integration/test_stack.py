@@ -165,7 +165,7 @@ def test_logs_are_json_with_the_id_of_the_request(stack: LocalStack, caller: Cal
     assert line["code"] == "NOT_FOUND"
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_handwriting_that_was_not_trained_on_is_read_as_accurately_as_documented(
     stack: LocalStack, capsys: pytest.CaptureFixture[str]

@@ -18,6 +18,7 @@ SAMPLES: dict[type[errors.TriptychError], errors.TriptychError] = {
     errors.ModelFailing: errors.ModelFailing("text"),
     errors.Draining: errors.Draining("text"),
     errors.LoadFailed: errors.LoadFailed("m", "r"),
+    errors.UnreachableDeadline: errors.UnreachableDeadline("text", 1.0),
     errors.DeadlineExceeded: errors.DeadlineExceeded("text"),
     errors.Overloaded: errors.Overloaded("text"),
     errors.AnswerTooLarge: errors.AnswerTooLarge("text"),
