@@ -32,6 +32,8 @@ _STATUS = re.compile(r"status code: (\d{3}[A-Za-z ]*)")
 _CODE = re.compile(r"<Code>(\w+)</Code>")
 _SYSTEM = re.compile(r'message: "([^"]+)"|error: "((?:failed to lookup|dns)[^"]+)"')
 _RUSTLS = re.compile(r"InvalidCertificate\(\s*(\w+)")
+# The same cause, in words that change from try to try.
+_BROKEN = {"Connection reset by peer", "Remote end closed connection without response", "Broken pipe"}
 _OPENSSL = re.compile(r"certificate verify failed: ([^(]+)")
 CA_REMEDY = "models.ca, --ca or CONTROLLER_STORE_CA names authorities to trust beside the public ones"
 
@@ -296,7 +298,8 @@ def reason_of(error: Exception) -> str:
     found = [*_STATUS.findall(text)[:1], *_CODE.findall(text)[:1]]
     found = found or [system or lookup for system, lookup in _SYSTEM.findall(text)[-1:]]
     first = text.partition("\n")[0]
-    return ", ".join(part.strip() for part in found) or re.sub(r" in [\d.]+[mµn]?s", "", first).strip()
+    reason = ", ".join(part.strip() for part in found) or re.sub(r" in [\d.]+[mµn]?s", "", first).strip()
+    return "the connection broke" if reason in _BROKEN else reason
 
 
 def _certificate_fault(error: Exception) -> str:
