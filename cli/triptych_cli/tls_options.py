@@ -23,10 +23,15 @@ def add(made: argparse.ArgumentParser, server: str = "controller") -> None:
         group.add_argument(f"--{name}", default=default, metavar="NAME" if "name" in name else "FILE", help=text)
 
 
+def is_wanted(options: argparse.Namespace) -> bool:
+    """Whether the call is by TLS. Raises `OSError` for a certificate that a plaintext call would not show."""
+    if not options.ca and (options.cert or options.key):
+        raise OSError("--cert and --key want --ca beside them: without it the call is plaintext")
+    return bool(options.ca)
+
+
 def credentials(options: argparse.Namespace) -> TlsCredentials | None:
     """Credentials from the options; None is plaintext. Raises `OSError` with the name of a wrong file."""
-    if not options.ca:
-        if options.cert or options.key:
-            raise OSError("--cert and --key want --ca beside them: without it the call is plaintext")
+    if not is_wanted(options):
         return None
     return TlsCredentials.read(options.ca, options.cert, options.key, options.server_name)

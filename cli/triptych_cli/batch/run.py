@@ -120,5 +120,3 @@ def _print_summary(manifest: Manifest) -> None:
     print(f"{place}: {manifest.rows} rows{bad} by {manifest.model}, {versions}")
     if manifest.summary:
         print(f"summary: {summary_text(manifest.summary)}")
-    if manifest.summary:
-        print(f"summary: {summary_text(manifest.summary)}")

@@ -46,7 +46,11 @@ def parser_of(action: str, description: str, examples: str) -> argparse.Argument
 def with_jobs(given: argparse.Namespace, work: Callable[[Jobs], int]) -> int:
     """The exit status of work with the service; errors become a sentence on standard error."""
     try:
-        tls = Tls(given.ca, given.cert, given.key, given.server_name) if given.ca else None
+        is_tls = tls_options.is_wanted(given)
+    except OSError as error:
+        return fail(str(error), REFUSED)
+    try:
+        tls = Tls(given.ca, given.cert, given.key, given.server_name) if is_tls else None
         with Jobs(given.address, tls=tls, retry_s=given.retry) as jobs:
             return work(jobs)
     except InvalidOptions as error:

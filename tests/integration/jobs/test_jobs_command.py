@@ -160,6 +160,7 @@ async def test_a_job_that_fails_is_exit_status_3_with_its_reason(
         (["submit", "JOB", "--follow", "--wait"], 2, "not allowed with"),
         (["list", "--address", "127.0.0.1:9", "--retry", "1s"], 1, "no service of jobs answers at 127.0.0.1:9"),
         (["list", "--ca", "/no/such.pem"], 2, "tls: cannot use /no/such.pem: No such file"),
+        (["list", "--cert", "/no/such.pem"], 2, "--cert and --key want --ca beside them"),
         (["list", "--state", "x"], 2, "invalid choice"),
         (["lists"], 2, "invalid choice"),
     ],

@@ -102,6 +102,7 @@ def test_a_volume_is_answered_with_a_summary_of_all_slices(
     assert summary["peak_hu"] == {"max": float(voxels().max()), "rows": SLICES}
     assert summary["mostly"] == {"vote": "air", "votes": {"air": SLICES}, "rows": SLICES}
     shown = capsys.readouterr().out.splitlines()
+    assert len(shown) == 2
     assert shown[1].startswith("summary: sum of bone_ml ")
     assert shown[1].endswith(f"vote of mostly air ({SLICES} of {SLICES})")
 
