@@ -8,7 +8,6 @@ Only the fields that are needed are read, of the flatbuffers in Arrow's format/M
 
 from __future__ import annotations
 
-import os
 import struct
 from collections import Counter
 from collections.abc import Iterator
@@ -30,36 +29,37 @@ Size = tuple[str, int]  # of a message, as in `record batch 0`, and its unpacked
 
 def file_sizes(stream: IO[bytes], size_bytes: int) -> Iterator[Size]:
     """Unpacked bytes of each dictionary and record batch that the footer of a file names. Raises `ValueError`."""
-    (length,) = struct.unpack("<i", _read(stream, size_bytes - 10, 4))
-    footer = _Table.root(_read(stream, size_bytes - 10 - length, length))
+    file = _File(stream, size_bytes)
+    (length,) = struct.unpack("<i", file.read(size_bytes - 10, 4))
+    footer = _Table.root(file.read(size_bytes - 10 - length, length))
     for noun, field in ((_NOUNS[_DICTIONARY_BATCH], _DICTIONARIES), (_NOUNS[_RECORD_BATCH], _BATCHES)):
         for number, (offset, header_bytes, body_bytes) in enumerate(footer.structs(field, _BLOCK)):
-            header = _read(stream, offset, header_bytes)
+            header = file.read(offset, header_bytes)
             skipped = 8 if header[:4] == b"\xff\xff\xff\xff" else 4
             message = _Table.root(header[skipped:])
-            yield f"{noun} {number}", _unpacked(message, stream, offset + header_bytes, body_bytes)
+            yield f"{noun} {number}", _unpacked(message, file, offset + header_bytes, body_bytes)
 
 
 def stream_sizes(stream: IO[bytes], size_bytes: int) -> Iterator[Size]:
     """Unpacked bytes of each dictionary and record batch of a stream. Raises `ValueError`."""
-    at, counts = 0, Counter[int]()
+    file, at, counts = _File(stream, size_bytes), 0, Counter[int]()
     while at + 4 <= size_bytes:
-        (length,) = struct.unpack("<i", _read(stream, at, 4))
+        (length,) = struct.unpack("<i", file.read(at, 4))
         at += 4
         if length == -1:
-            (length,) = struct.unpack("<i", _read(stream, at, 4))
+            (length,) = struct.unpack("<i", file.read(at, 4))
             at += 4
         if not length:
             return
-        message = _Table.root(_read(stream, at, length))
+        message = _Table.root(file.read(at, length))
         at, body_bytes = at + length, message.number(_BODY_BYTES, "<q")
         kind = message.number(_HEADER_TYPE, "<B")
-        yield f"{_NOUNS.get(kind, 'message')} {counts[kind]}", _unpacked(message, stream, at, body_bytes)
+        yield f"{_NOUNS.get(kind, 'message')} {counts[kind]}", _unpacked(message, file, at, body_bytes)
         counts[kind] += 1
         at += body_bytes
 
 
-def _unpacked(message: _Table, stream: IO[bytes], body: int, body_bytes: int) -> int:
+def _unpacked(message: _Table, file: _File, body: int, body_bytes: int) -> int:
     """Bytes of a message, each compressed buffer as large as it says that it becomes."""
     if body_bytes < 0:
         raise ValueError(f"a message has {body_bytes} bytes")
@@ -73,18 +73,27 @@ def _unpacked(message: _Table, stream: IO[bytes], body: int, body_bytes: int) ->
     for offset, length in batch.structs(_BUFFERS, _BUFFER):
         if not 0 <= offset <= offset + length <= body_bytes:
             raise ValueError(f"a buffer of {length} bytes lies outside of its message")
-        (says,) = struct.unpack("<q", _read(stream, body + offset, 8)) if is_compressed and length else (length,)
+        (says,) = struct.unpack("<q", file.read(body + offset, 8)) if is_compressed and length else (length,)
         found += length if says < 0 else says
     return max(found, body_bytes)
 
 
-def _read(stream: IO[bytes], at: int, length: int) -> bytes:
-    if at < 0 or not 0 <= length <= MAX_HEADER_BYTES:
-        raise ValueError(f"a header of {length} bytes at {at}")
-    if at + length > stream.seek(0, os.SEEK_END):
+class _File:
+    """A file of a known size. Headers may name any place."""
+
+    def __init__(self, stream: IO[bytes], size_bytes: int) -> None:
+        self._stream, self._size_bytes = stream, size_bytes
+
+    def read(self, at: int, length: int) -> bytes:
+        """Bytes at a place. Raises `ValueError` for one outside of the file."""
+        if at < 0 or not 0 <= length <= MAX_HEADER_BYTES:
+            raise ValueError(f"a header of {length} bytes at {at}")
+        if at + length <= self._size_bytes:
+            self._stream.seek(at)
+            data = self._stream.read(length)
+            if len(data) == length:
+                return data
         raise ValueError(f"ends within {length} bytes at {at}")
-    stream.seek(at)
-    return stream.read(length)
 
 
 class _Table:
