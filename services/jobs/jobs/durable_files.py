@@ -37,6 +37,15 @@ def place(file: Path, into: Path) -> None:
         shutil.copy2(file, into)
 
 
+def write_whole(file: Path, text: str) -> None:
+    """Write a file that is there whole or not at all, durable."""
+    draft = file.with_name(f".{file.name}")
+    draft.write_text(text, encoding="utf-8")
+    sync(draft)
+    draft.rename(file)
+    sync(file.parent)
+
+
 def sync(path: Path) -> None:
     """Make the content of a file, or the names in a folder, durable."""
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from jobs.batch.errors import BatchError, Interrupted
+from jobs.batch.errors import BatchError, by_source
+from jobs.batch.manifest import MAX_FILES
 from jobs.batch.model import PinnedModel
 from jobs.readers.base import ReadOptions
 from jobs.readers.dataset import Dataset
-from jobs.readers.errors import SourceError, SourceUnavailable
+from jobs.readers.errors import SourceError
 from jobs.readers.sources import SourcePolicy, UploadFiles
 from triptych_client import Ask, InvalidColumns, InvalidOptions
 
@@ -32,7 +33,13 @@ def open_dataset(model: PinnedModel, policy: SourcePolicy, uploads: UploadFiles 
             choose=model.columns,
         )
     except SourceError as error:
-        raise (Interrupted if isinstance(error, SourceUnavailable) else BatchError)(str(error)) from error
+        raise by_source(error) from error
+
+
+def sources_of(dataset: Dataset, size_bytes: int) -> dict[str, Any]:
+    """What a manifest says of the files, which have so many bytes unpacked."""
+    files = [[file.uri, file.size_bytes, file.stamp] for file in dataset.files[:MAX_FILES]]
+    return {"format": dataset.format, "files": len(dataset.files), "bytes": size_bytes, "first_files": files}
 
 
 def answers_schema(dataset: Dataset, model: PinnedModel, ask: Ask) -> Any:

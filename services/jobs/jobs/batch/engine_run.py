@@ -17,21 +17,21 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from jobs.batch.dataset import answers_schema, open_dataset
+from jobs.batch.dataset import answers_schema, open_dataset, sources_of
 from jobs.batch.destination import Destination
 from jobs.batch.document import BatchDocument, HomeOptions, TlsFiles
 from jobs.batch.engines.engine import AnsweredPart, Engine, PlannedPart
 from jobs.batch.engines.part_task import PartTask
-from jobs.batch.errors import BatchError, Interrupted
+from jobs.batch.errors import BatchError, Interrupted, by_source
 from jobs.batch.folder import RunFolder
-from jobs.batch.manifest import MAX_FILES, Manifest, now_text
+from jobs.batch.manifest import Manifest, now_text
 from jobs.batch.model import PinnedModel, pin
 from jobs.batch.options import RunOptions
 from jobs.batch.output import CommittedPart
 from jobs.batch.progress import RunProgress
-from jobs.durable_files import sync
+from jobs.durable_files import write_whole
 from jobs.readers.dataset import Dataset
-from jobs.readers.errors import SourceError, SourceUnavailable
+from jobs.readers.errors import SourceError
 from jobs.readers.parts import PartSpec
 from jobs.summary import merge, values_of
 from triptych.contract.reading.files import printable_path
@@ -141,11 +141,7 @@ class EngineRun:
         self._folder.clear()
         run, document = secrets.token_hex(16), self._document.canonical
         facts = RunFacts(run, document, model.version, model.info.contract, plan, now_text())
-        temporary = self._folder.facts.with_suffix(".new")
-        temporary.write_text(json.dumps(asdict(facts)), encoding="utf-8")
-        sync(temporary)
-        temporary.rename(self._folder.facts)
-        sync(self._folder.path)
+        write_whole(self._folder.facts, json.dumps(asdict(facts)))
         return facts
 
     # The rows.
@@ -208,12 +204,7 @@ class EngineRun:
             started=facts.started,
             ended=now_text(),
             asked_seconds=round(sum(part.seconds for part in answered.values()), 3),
-            sources={
-                "format": dataset.format,
-                "files": len(dataset.files),
-                "bytes": sum(part.size_bytes for part in parts),
-                "first_files": [[file.uri, file.size_bytes, file.stamp] for file in dataset.files[:MAX_FILES]],
-            },
+            sources=sources_of(dataset, sum(part.size_bytes for part in parts)),
             inputs=tuple(model.input_columns(answers.names)) if self._document.write.inputs else (),
             document=self._document.model_dump(mode="json", by_alias=True),
             summary=values_of(_summary(answered.values())),
@@ -240,7 +231,7 @@ def _planned(dataset: Dataset) -> Sequence[PartSpec]:
     try:
         return list(dataset.parts())
     except SourceError as error:
-        raise (Interrupted if isinstance(error, SourceUnavailable) else BatchError)(str(error)) from error
+        raise by_source(error) from error
 
 
 def _digest(parts: Iterable[PartSpec]) -> str:

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from jobs.batch.columns import GatheredColumns
-from jobs.batch.errors import BatchError, Interrupted
+from jobs.batch.errors import BatchError, Interrupted, by_source
 from jobs.readers.dataset import place_in_file, places_in_files
-from jobs.readers.errors import SourceError, SourceUnavailable
+from jobs.readers.errors import SourceError
 from jobs.readers.parts import PartSpec, ReadBatch
 from jobs.summary import PartSummary
 from jobs.writers.part import PartWriter
@@ -89,7 +89,7 @@ class PartRows:
                 self._check_stop()
             return summary.state
         except SourceError as error:
-            raise (Interrupted if isinstance(error, SourceUnavailable) else BatchError)(str(error)) from error
+            raise by_source(error) from error
         except RefusedRow as error:
             file, row = place_in_file(part, asked[0].rows[error.row])
             raise BatchError(f"{file}: row {row}: {error.code}: {error.text}") from error

@@ -17,12 +17,12 @@ from typing import Any, Final
 import pyarrow as pa
 from sqlalchemy import URL
 
-from jobs.batch.dataset import answers_schema, open_dataset
+from jobs.batch.dataset import answers_schema, open_dataset, sources_of
 from jobs.batch.destination import Destination
 from jobs.batch.document import BatchDocument
 from jobs.batch.errors import BatchError, Interrupted
 from jobs.batch.folder import RunFolder
-from jobs.batch.manifest import MAX_FILES, Manifest, now_text, time_text
+from jobs.batch.manifest import Manifest, now_text, time_text
 from jobs.batch.model import PinnedModel, pin
 from jobs.batch.options import RunOptions
 from jobs.batch.output import CommittedPart
@@ -155,7 +155,7 @@ class BatchRun:
             plan = part.result.summary if part.result is not None and part.result.summary is not None else {}
         else:
             plan = await self._plan(ledger, job, model, dataset)
-        if plan["contract"] != model.info.contract and not self._document.traffic_key:
+        if plan["contract"] != model.info.contract:
             text = f"the contract of version {model.version} is another one than at the start of the run"
             raise BatchError(f"{text}; --restart begins anew")
         if plan["schema"] != _schema_text(dataset.schema):
@@ -187,15 +187,11 @@ class BatchRun:
             await ledger.fail(claim, str(error), final=True)
             self._goes_on = False
             raise BatchError(str(error)) from error
-        files = [[file.uri, file.size_bytes, file.stamp] for file in dataset.files]
         plan = {
             "contract": model.info.contract,
             "schema": _schema_text(dataset.schema),
-            "format": dataset.format,
             "rows": rows,
-            "bytes": size_bytes,
-            "files": len(files),
-            "first_files": files[:MAX_FILES],
+            "sources": sources_of(dataset, size_bytes),
         }
         await ledger.commit(claim, PartResult(summary=plan))
         return plan
@@ -299,7 +295,7 @@ class BatchRun:
             ended=now_text(),
             asked_seconds=round(job.seconds, 3),
             summary=values_of(job.summary),
-            sources={name: plan[name] for name in ("format", "files", "bytes", "first_files")},
+            sources=plan["sources"],
             inputs=tuple(model.input_columns(answers.names)) if self._document.write.inputs else (),
             document=self._document.model_dump(mode="json", by_alias=True),
         )

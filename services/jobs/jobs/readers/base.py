@@ -81,9 +81,8 @@ def checked_schema(reader: Reader, files: Sequence[FileRef]) -> Any:
 
 def _wanted(reader: Reader, file: FileRef, schema: Any) -> Any:
     """The wanted columns of a schema. Raises `SourceRefused`."""
-    names, limits = schema.names, reader.limits
-    if len(names) > limits.max_columns:
-        raise SourceRefused(file.uri, f"{len(names)} columns, over {limits.max_columns} (limits.maxColumns)")
+    names = schema.names
+    check_columns(file, len(names), reader.limits)
     if doubled := sorted({name for name in names if names.count(name) > 1}):
         raise SourceRefused(file.uri, f"the column '{doubled[0]}' is there more than once")
     if reader.options.columns is None:
@@ -93,6 +92,12 @@ def _wanted(reader: Reader, file: FileRef, schema: Any) -> Any:
             known = ", ".join(names[:8]) + (f", ... ({len(names)} in all)" if len(names) > 8 else "")
             raise SourceRefused(file.uri, f"has no column '{name}'; there are: {known}")
     return pa.schema([schema.field(name) for name in reader.options.columns])
+
+
+def check_columns(file: FileRef, count: int, limits: ReadLimits, place: str = "") -> None:
+    """Refuse too many columns, before their names are compared with each other. Raises `SourceRefused`."""
+    if count > limits.max_columns:
+        raise SourceRefused(file.uri, f"{count} columns, over {limits.max_columns} (limits.maxColumns)", place)
 
 
 def parts_of_groups(

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Final
 import pyarrow as pa
 import pyarrow.csv
 
-from jobs.readers.base import Reader
+from jobs.readers.base import Reader, check_columns
 from jobs.readers.errors import SourceError, SourceRefused, first_line
 from jobs.readers.lines import BOM, Parsed, first_bytes, record_list, split_records
 from jobs.readers.parts import FileRef, PartSpec, ReadBatch
@@ -80,9 +80,7 @@ class CsvReader(Reader):
             names = next(csv.reader(io.StringIO(text, newline=""), delimiter=self._delimiter(file)), [])
         except csv.Error as error:
             raise SourceRefused(file.uri, f"no header: {error}", "line 1") from None
-        if len(names) > self.limits.max_columns:  # which are compared with each other
-            text = f"{len(names)} columns, over {self.limits.max_columns} (limits.maxColumns)"
-            raise SourceRefused(file.uri, text, "line 1")
+        check_columns(file, len(names), self.limits, "line 1")
         for name in names:
             if not name.strip():
                 raise SourceRefused(file.uri, "a column has no name; the first line is to name all", "line 1")

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import pyarrow as pa
 
-from jobs.readers.base import Reader
+from jobs.readers.base import Reader, check_columns
 from jobs.readers.errors import SourceError, SourceRefused, first_line
 from jobs.readers.lines import BOM, Parsed, first_bytes, record_list, split_records
 from jobs.readers.parts import FileRef, PartSpec, ReadBatch
@@ -61,8 +61,7 @@ class JsonlReader(Reader):
         """
         values = [value for line in lines if (value := _object_or_none(line)) is not None]
         names = dict.fromkeys(name for value in values for name in value)
-        if len(names) > self.limits.max_columns:
-            raise SourceRefused(file.uri, f"{len(names)} columns, over {self.limits.max_columns} (limits.maxColumns)")
+        check_columns(file, len(names), self.limits)
         return {name: self.options.types.get(name) or _type_of([each.get(name) for each in values]) for name in names}
 
 

@@ -147,14 +147,7 @@ class PictureReader(Reader):
                 for member in _tar(file, stream):
                     if member.isfile() and not member.issparse():
                         yield member.offset_data, member.name, member.size, member.size
-            except (
-                zipfile.BadZipFile,
-                tarfile.TarError,
-                EOFError,
-                NotImplementedError,
-                UnicodeDecodeError,
-                RecursionError,
-            ) as error:
+            except _BROKEN as error:
                 raise SourceError(file.uri, f"no archive that can be read: {first_line(error)}") from error
 
     def _check_entry(self, file: FileRef, entry: zipfile.ZipInfo) -> None:

@@ -16,7 +16,7 @@ from jobs.batch.errors import BatchError
 from jobs.batch.folder import RunFolder
 from jobs.batch.model import PinnedModel, pin
 from jobs.batch.part_work import PartRows, PartWork
-from jobs.durable_files import sync
+from jobs.durable_files import write_whole
 from jobs.readers.dataset import PartReader
 from jobs.readers.parts import PartSpec
 from triptych_client import Ask
@@ -58,16 +58,8 @@ class PartTask:
             raise
         seconds = round(time.monotonic() - begun_s, 3)
         answered = AnsweredPart(part.number, name, counts.rows, counts.bad_rows, seconds, counts.summary)
-        self._commit(answered)
+        write_whole(self.folder.counts_file(name), answered.as_json())
         return answered
-
-    def _commit(self, answered: AnsweredPart) -> None:
-        file = self.folder.counts_file(answered.name)
-        temporary = file.with_name(f".{file.name}")
-        temporary.write_text(answered.as_json(), encoding="utf-8")
-        sync(temporary)
-        temporary.rename(file)
-        sync(file.parent)
 
     def _work(self) -> PartWork:
         """The work of this process, which is opened once. Raises `BatchError` and `Interrupted`."""

@@ -37,10 +37,8 @@ class SparkEngine:
         from pyspark.errors import PySparkException
 
         try:
-            partitions = str(
-                min(len(parts), MAX_PARTITIONS)
-            )  # of a local list; an RDD would need more Python processes
-            builder = self._builder.appName("triptych batch").config("spark.default.parallelism", partitions)
+            partitions = min(len(parts), MAX_PARTITIONS)  # of a local list; an RDD would need more Python processes
+            builder = self._builder.appName("triptych batch").config("spark.default.parallelism", str(partitions))
             self._session = session = builder.getOrCreate()
             if self._is_stopping:
                 raise Interrupted("stopped")
