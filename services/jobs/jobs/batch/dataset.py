@@ -37,7 +37,7 @@ def open_dataset(model: PinnedModel, policy: SourcePolicy, uploads: UploadFiles 
 
 
 def sources_of(dataset: Dataset, size_bytes: int) -> dict[str, Any]:
-    """What a manifest says of the files, which have so many bytes unpacked."""
+    """Facts of the files for a manifest; `size_bytes` is their size unpacked."""
     files = [[file.uri, file.size_bytes, file.stamp] for file in dataset.files[:MAX_FILES]]
     return {"format": dataset.format, "files": len(dataset.files), "bytes": size_bytes, "first_files": files}
 
