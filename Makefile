@@ -29,7 +29,7 @@ WORKERS ?= 2
 test: lint verify ## run lint and verify, then all tests (TESTS="tests/unit -k name": some)
 	@$(ENVIRONMENT) predictor kserve backend own-models converters transformers >/dev/null
 	@$(PYTHON) -m local.programs grpcurl helm kubeconform chromium postgres >/dev/null || true
-	@$(SERVICES) -m pytest $(TESTS) --ignore tests/engines --numprocesses $(WORKERS)
+	@$(SERVICES) -m pytest $(TESTS) --numprocesses $(WORKERS)
 
 .PHONY: test-long
 test-long: ## run the tests that make test leaves out for their time

@@ -19,9 +19,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         item.add_marker(item.path.relative_to(HERE).parts[0])
     if not os.environ.get("LONG"):
-        left_out = [item for item in items if LONG & {marker.name for marker in item.iter_markers()}]
+        kept: list[pytest.Item] = []
+        left_out: list[pytest.Item] = []
+        for item in items:
+            is_long = bool(LONG & {marker.name for marker in item.iter_markers()})
+            (left_out if is_long else kept).append(item)
         config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in left_out]
+        items[:] = kept
 
 
 class FileByFile(LoadScopeScheduling):  # type: ignore[misc]

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -22,6 +21,7 @@ from tests.e2e.images import has_keda
 from tests.e2e.kubectl import Kubectl, wait_for
 from tests.e2e.node_postgres import NodePostgres, node_postgres
 from tests.e2e.release import START_S, Release, is_ready
+from tests.tables import sales_table
 from triptych_client.jobs import Jobs
 
 ROWS, PART_ROWS, MOST = 42_000, 60, 3
@@ -164,16 +164,9 @@ def _run_now(release: Release, cronjob: str, name: str) -> str:
 
 
 def _sales(rows: int) -> bytes:
-    """Parquet with the inputs of sales_forecast_de."""
-    random = np.random.default_rng(1)
-    columns = {
-        "shop": np.arange(rows),
-        "history": list(random.integers(0, 50, (rows, 28)).astype(np.float32)),
-        "price": list(random.integers(4, 40, (rows, 7)).astype(np.float32) / 4),
-        "promotion": list(random.random((rows, 7)) > 0.7),
-    }
+    """Parquet of sales_forecast_de, with numbers as shops."""
     file = io.BytesIO()
-    pq.write_table(pa.table(columns), file)
+    pq.write_table(sales_table(rows).set_column(0, "shop", pa.array(range(rows))), file)
     return file.getvalue()
 
 

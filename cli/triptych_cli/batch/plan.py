@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from jobs.batch.document import DocumentError
 from jobs.batch.errors import BatchError
 from jobs.batch.estimate import Estimate, estimate
+from triptych_cli.actions import fail
 from triptych_cli.arguments import argument_type, command_parser, duration
-from triptych_cli.batch.command import fail
 from triptych_cli.batch.document import SOURCES_HELP, add_document, document_of, source_policy
 from triptych_cli.batch.run import USAGE_ERROR
 from triptych_cli.byte_counts import format_bytes

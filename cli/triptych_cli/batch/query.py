@@ -17,8 +17,8 @@ from jobs.batch.document import DocumentError, read_document
 from jobs.batch.errors import BatchError
 from jobs.batch.query import query
 from triptych.contract.reading.files import escaped
+from triptych_cli.actions import fail
 from triptych_cli.arguments import command_parser, whole_number
-from triptych_cli.batch.command import fail
 
 MAX_SHOWN = 100  # rows of a table in the terminal
 

@@ -17,8 +17,8 @@ from jobs.batch.manifest import Manifest
 from jobs.batch.options import RunOptions
 from jobs.batch.progress import RunProgress
 from jobs.batch.run import BatchRun
+from triptych_cli.actions import fail
 from triptych_cli.arguments import command_parser
-from triptych_cli.batch.command import fail
 from triptych_cli.batch.document import SOURCES_HELP, add_document, document_of, source_policy
 from triptych_cli.batch.progress import RunReporter
 from triptych_cli.progress import reporter_of

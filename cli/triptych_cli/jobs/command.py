@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Sequence
-from importlib import import_module
+from collections.abc import Sequence
 
-from triptych_cli.arguments import command_parser
+from triptych_cli.actions import Action, Packages, run_action
 
-# Module, function and help of each action. A module is imported only when its action is called.
 ACTIONS = {
-    "submit": ("triptych_cli.jobs.submit", "main", "upload files and submit a document that reads them"),
-    "list": ("triptych_cli.jobs.show", "list_jobs", "show jobs, the newest first"),
-    "get": ("triptych_cli.jobs.show", "get", "show one job"),
-    "follow": ("triptych_cli.jobs.follow", "main", "show or write the answers of each part as it is done"),
-    "cancel": ("triptych_cli.jobs.end", "cancel", "cancel a job; its finished parts stay"),
-    "delete": ("triptych_cli.jobs.end", "delete", "delete a job that has ended, with its answers"),
+    "submit": Action("triptych_cli.jobs.submit", "main", "upload files and submit a document that reads them"),
+    "list": Action("triptych_cli.jobs.show", "list_jobs", "show jobs, the newest first"),
+    "get": Action("triptych_cli.jobs.show", "get", "show one job"),
+    "follow": Action("triptych_cli.jobs.follow", "main", "show or write the answers of each part as it is done"),
+    "cancel": Action("triptych_cli.jobs.end", "cancel", "cancel a job; its finished parts stay"),
+    "delete": Action("triptych_cli.jobs.end", "delete", "delete a job that has ended, with its answers"),
 }
 
-NEEDED = ("triptych_client", "pyarrow", "google_crc32c")  # which the image of the controller has not
+# The image of the controller has the command without these.
+PACKAGES = Packages(("triptych_client", "pyarrow", "google_crc32c"), "./services/triptych ./client")
 
 DESCRIPTION = "Talk to the service of jobs, which answers the rows of files part by part while nobody waits."
 EXAMPLES = """\
@@ -40,16 +38,4 @@ Help of each: triptych jobs submit --help
 
 def main(arguments: Sequence[str]) -> int:
     """Run one action. Returns its exit status; a wrong call is 2."""
-    parser = command_parser("jobs", DESCRIPTION, EXAMPLES)
-    lines = "; ".join(f"{name}: {text}" for name, (_, _, text) in ACTIONS.items())
-    parser.add_argument("action", choices=ACTIONS, metavar="ACTION", help=lines)
-    action = parser.parse_args(arguments[:1]).action
-    module, function, _ = ACTIONS[action]
-    try:
-        run: Callable[[Sequence[str]], int] = getattr(import_module(module), function)
-    except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in NEEDED:
-            raise
-        print(f"the package {error.name} is missing; pip install ./services/triptych ./client", file=sys.stderr)
-        return 1
-    return run(arguments[1:])
+    return run_action("jobs", DESCRIPTION, EXAMPLES, ACTIONS, PACKAGES, arguments)

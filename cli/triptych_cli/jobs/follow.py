@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from triptych_cli.actions import fail
 from triptych_cli.jobs.output import Output, output_of
-from triptych_cli.jobs.progress import JobProgress, StatusWatch
-from triptych_cli.jobs.service import STOPPED, address_option, fail, parser_of, with_jobs
+from triptych_cli.jobs.progress import JobProgress, StatusWatch, rows_text
+from triptych_cli.jobs.service import STOPPED, address_option, parser_of, with_jobs
 from triptych_cli.progress import reporter_of
 from triptych_cli.summary import summary_text
 from triptych_client.jobs import Jobs, PartAnswers
@@ -70,8 +71,8 @@ def ended(jobs: Jobs, job: str, output: Output | None = None) -> int:
     if output is not None:
         print(output.finish())
     status = jobs.get(job)
-    bad = f", {status.bad_rows:,} bad rows" if status.bad_rows else ""
-    print(f"{job} has succeeded: {status.rows:,} rows{bad} by {status.model}, version {status.version}")
+    rows = rows_text(status.rows, status.bad_rows)
+    print(f"{job} has succeeded: {rows} by {status.model}, version {status.version}")
     if status.summary:
         print(f"summary: {summary_text(status.summary)}")
     return 0
@@ -87,6 +88,5 @@ def left(job: str, given: argparse.Namespace) -> int:
 
 def part_text(part: PartAnswers) -> str:
     """`part 3: 1,000 rows, 2 bad rows; sum of total 3.5`."""
-    bad = f", {part.bad_rows:,} bad rows" if part.bad_rows else ""
     summary = f"; {summary_text(part.summary)}" if part.summary else ""
-    return f"part {part.part}: {part.rows:,} rows{bad}{summary}"
+    return f"part {part.part}: {rows_text(part.rows, part.bad_rows)}{summary}"

@@ -67,15 +67,18 @@ def progress_text(status: JobStatus, first: JobStatus, seconds: float) -> str:
         rate = rows / seconds
         parts.append(f"{rate:,.{0 if rate >= 10 else 1}f} rows/s")
     if status.bad_rows:
-        parts.append(bad_rows_text(status).removeprefix(", "))
+        parts.append(bad_rows_text(status.bad_rows))
     left = status.parts - status.committed
     if done > 0 and left and not more and not status.has_ended:
         parts.append(f"{duration_text(seconds * left / done)} left")
     return f"{status.state}: {', '.join(parts)}"
 
 
-def bad_rows_text(status: JobStatus) -> str:
-    """`, 1 bad row`, or nothing."""
-    if not status.bad_rows:
-        return ""
-    return f", {status.bad_rows:,} bad row{'s' if status.bad_rows > 1 else ''}"
+def rows_text(rows: int, bad_rows: int) -> str:
+    """`1,200 rows`, and `, 1 bad row` if there is one."""
+    return f"{rows:,} rows" + (f", {bad_rows_text(bad_rows)}" if bad_rows else "")
+
+
+def bad_rows_text(count: int) -> str:
+    """`1 bad row`, `2 bad rows`."""
+    return f"{count:,} bad row{'s' if count > 1 else ''}"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Callable
 
 from triptych.runtime.addresses import address_argument
 from triptych_cli import tls_options
+from triptych_cli.actions import fail
 from triptych_cli.arguments import argument_type, command_parser, duration
 from triptych_client import AskError, InvalidOptions, RequestFailed, Tls
 from triptych_client.jobs import JobFailed, Jobs
@@ -61,12 +61,6 @@ def with_jobs(given: argparse.Namespace, work: Callable[[Jobs], int]) -> int:
         return fail(str(error), JOB_FAILED)
     except AskError as error:
         return fail(str(error))
-
-
-def fail(text: str, status: int = FAILED) -> int:
-    """Print a sentence. Returns the exit status."""
-    print(text, file=sys.stderr)
-    return status
 
 
 def _advised(error: RequestFailed, address: str) -> str:

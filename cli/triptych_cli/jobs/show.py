@@ -101,7 +101,7 @@ def job_lines(status: JobStatus) -> list[str]:
         "model": f"{escaped(status.model)}{version}" if status.model else "",
         "request id": escaped(status.request_id),
         "parts": f"{status.committed:,} of {status.parts:,}{known}",
-        "rows": f"{status.rows:,}{bad_rows_text(status)}",
+        "rows": f"{status.rows:,}" + (f", {bad_rows_text(status.bad_rows)}" if status.bad_rows else ""),
         "created": time_text(status.created_s),
         "started": time_text(status.started_s),
         "ended": time_text(status.ended_s),

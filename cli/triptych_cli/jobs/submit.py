@@ -9,11 +9,12 @@ import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
+from triptych_cli.actions import fail
 from triptych_cli.arguments import argument_type, duration
 from triptych_cli.byte_counts import format_bytes
 from triptych_cli.jobs.follow import add_output, ended, follow, left
 from triptych_cli.jobs.progress import EVERY_S, JobProgress
-from triptych_cli.jobs.service import STOPPED, address_option, fail, parser_of, with_jobs
+from triptych_cli.jobs.service import STOPPED, address_option, parser_of, with_jobs
 from triptych_cli.progress import Progress, reporter_of
 from triptych_client import RequestFailed
 from triptych_client.jobs import Jobs

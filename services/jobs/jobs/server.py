@@ -38,7 +38,7 @@ class JobsService:
 
     def __init__(self, settings: Settings, ledger: Ledger, objects: Objects, work: Work) -> None:
         self._settings, self._ledger, self._objects, self._work = settings, ledger, objects, work
-        options = WorkerOptions(lease_s=settings.lease_s, parallel=settings.parallel_parts, expire_s=0)
+        options = WorkerOptions(lease_s=settings.lease_s, parallel=settings.parallel_parts)
         self._tracing = tracing("jobs", settings.otlp_endpoint)
         self._metrics = StageMetrics("jobs", self._tracing)
         self._own_metrics = JobsMetrics(self._metrics.registry)

@@ -14,7 +14,6 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from jobs.expiry import expire
 from jobs.ledger import Claim, Ledger, PartKind, PartResult
 from jobs.manifest import manifest_lines
 from jobs.metrics import JobsMetrics
@@ -46,14 +45,13 @@ class WorkerOptions:
 
     lease_s: a worker that does not renew within that time loses its part. renew_s: how often it does, and so the time
     until it notices a cancelled job. idle_s: pause before the next claim if there was nothing to claim. parallel: parts
-    at once. expire_s: pause between two looks for what has expired; 0 leaves that to others.
+    at once.
     """
 
     lease_s: float = 15.0
     renew_s: float = 1.0
     idle_s: float = 0.5
     parallel: int = 1
-    expire_s: float = 60.0
     name: str = field(default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}")
 
 
@@ -78,12 +76,9 @@ class PartWorker:
 
     async def run(self) -> None:
         """Claim and work until `stop`."""
-        loops = [self._claim_and_work() for _ in range(self.options.parallel)]
-        if self.options.expire_s:
-            loops.append(self._expire())
         async with asyncio.TaskGroup() as group:
-            for loop in loops:
-                group.create_task(loop)
+            for _ in range(self.options.parallel):
+                group.create_task(self._claim_and_work())
 
     def stop(self) -> None:
         """End `run` soon: parts that are not finished are returned, so that another worker has them at once."""
@@ -212,16 +207,6 @@ class PartWorker:
         if not await self._ledger.add_parts(claim, specs, last - len(specs) + 1):
             raise LeaseLost
         await self._ledger.check_deadline(claim.job.id)
-
-    async def _expire(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                await expire(self._ledger, self._objects)
-            except Unavailable as error:
-                log.warning("nothing expired", extra={"error": str(error)})
-            except Exception:
-                log.exception("nothing expired")
-            await self._pause(self.options.expire_s)
 
     async def _pause(self, seconds: float) -> None:
         with suppress(TimeoutError):

@@ -138,7 +138,7 @@ async def work(url: str, folder: str, bomb: Bomb) -> None:
     ledger, objects = BombedLedger(database(url), LIMITS), BombedObjects(folder)
     ledger.bomb = objects.bomb = bomb
     event.listen(ledger._database.engine.sync_engine, "commit", ledger.before_commit)
-    options = WorkerOptions(lease_s=LEASE_S, renew_s=0.2, idle_s=0.02, expire_s=0.0, parallel=2)
+    options = WorkerOptions(lease_s=LEASE_S, renew_s=0.2, idle_s=0.02, parallel=2)
     worker = PartWorker(ledger, objects, BombedWork(bomb), options)
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, worker.stop)
     await worker.run()

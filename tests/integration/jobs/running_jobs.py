@@ -88,7 +88,7 @@ async def running_jobs(
 @asynccontextmanager
 async def worker_beside(system: RunningJobs, work: Doubling | None = None) -> AsyncIterator[PartWorker]:
     """A worker until the end of the block."""
-    options = WorkerOptions(renew_s=0.05, idle_s=0.02, expire_s=0.0)
+    options = WorkerOptions(renew_s=0.05, idle_s=0.02)
     worker = PartWorker(system.ledger, system.objects, work or Doubling(), options)
     running = asyncio.create_task(worker.run())
     try:

@@ -20,7 +20,7 @@ from tests.integration.jobs.conftest import StartLedger
 from tests.integration.jobs.doubling import Doubling, document, faults_of
 
 WAIT_S = 60.0
-FAST = {"renew_s": 0.05, "idle_s": 0.02, "expire_s": 0.0}
+FAST = {"renew_s": 0.05, "idle_s": 0.02}
 
 
 @pytest.fixture
