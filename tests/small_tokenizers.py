@@ -13,6 +13,19 @@ ODD = [
     "\r\n\t", "\ufeffdog", "日本語", "x" * 5000, "dog " * 2000, "\U0010ffff",
 ]  # fmt: skip
 
+EMBEDDING = """\
+apiVersion: triptych.dev/v1
+kind: Contract
+family: embedding
+max_rows: 8
+inputs: [{name: text, datatype: BYTES, shape: [-1]}]
+preprocess: [{op: tokenize, input: text, file: tokenizer.json, max_length: 31}]
+model:
+  inputs: [{name: input_ids, datatype: INT64, shape: [-1, -1]}]
+  outputs: [{name: y, datatype: FP32, shape: [-1, 4]}]
+outputs: [{name: y, datatype: FP32, shape: [-1, 4]}]
+"""
+
 
 @cache
 def bert() -> Tokenizer:

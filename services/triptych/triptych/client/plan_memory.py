@@ -27,8 +27,10 @@ def parts_of(
     scope = contract.scope_with(files)
     for stage in stages:
         for at, step in enumerate(getattr(contract, stage)):
-            for key, size_bytes in step.kept_bytes(scope, most, READ_S).items():
-                parts[key if key.startswith("tokenizer ") else f"{name} {stage}[{at}] {key}"] = size_bytes
+            own, shared = step.kept_bytes(scope, most, READ_S)
+            parts |= shared
+            if own:
+                parts[f"{name} {stage}[{at}]"] = own
     return parts
 
 

@@ -13,7 +13,7 @@ import pytest
 from tritonclient.grpc import service_pb2 as pb
 
 from preprocess.settings import Settings
-from tests.small_tokenizers import bert
+from tests.small_tokenizers import EMBEDDING, bert
 from triptych.client.contract_cache import CacheLimits, ContractCache
 from triptych.contract import StepFile, load_contract, parse_contract
 from triptych.errors import LoadFailed, Overloaded, Unavailable
@@ -111,18 +111,6 @@ async def test_a_file_that_is_not_what_was_published_is_refused_and_fetched_anew
     assert controller.calls == ["GetContract", "GetStepFile"] * 2
 
 
-EMBEDDING = """\
-apiVersion: triptych.dev/v1
-kind: Contract
-family: embedding
-max_rows: 8
-inputs: [{name: text, datatype: BYTES, shape: [-1]}]
-preprocess: [{op: tokenize, input: text, file: tokenizer.json, max_length: 31}]
-model:
-  inputs: [{name: input_ids, datatype: INT64, shape: [-1, -1]}]
-  outputs: [{name: y, datatype: FP32, shape: [-1, 4]}]
-outputs: [{name: y, datatype: FP32, shape: [-1, 4]}]
-"""
 TEXTS = np.array([b"the quick brown fox"], np.object_)
 
 

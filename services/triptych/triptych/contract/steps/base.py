@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Final
+from types import MappingProxyType
+from typing import Annotated, Any, ClassVar, Final, NamedTuple
 
 import numpy as np
 from pydantic import Discriminator, Field, Tag
@@ -109,6 +110,13 @@ class Facts:
     grows: str = ""
 
 
+class KeptBytes(NamedTuple):
+    """Bytes that a compiled step keeps: its own, and those that steps of other plans share, by a name."""
+
+    own: int = 0
+    shared: Mapping[str, int] = MappingProxyType({})
+
+
 class Step(StrictModel):
     """One operation. A subclass sets `op: Literal["its_name"]`, its fields, and `compile`.
 
@@ -164,16 +172,13 @@ class Step(StrictModel):
         """Why `compile` must not read its files, which takes more memory or CPU than this; '' if it may. For trials."""
         return ""
 
-    def kept_bytes(self, scope: Scope, max_bytes: int, max_s: float) -> dict[str, int]:
-        """Bytes that the compiled step keeps of its files, by what plans may share.
+    def kept_bytes(self, scope: Scope, max_bytes: int, max_s: float) -> KeptBytes:
+        """Bytes that the compiled step keeps of its files.
 
         Raises `ContractViolation` if reading a file takes more memory or CPU than this.
         """
-        kept = dict[str, int]()
-        for _, path in self.files():
-            content = scope.file(path).content
-            kept[path] = 2 * len(content) + WORD_BYTES * word_count(path, content)
-        return kept
+        files = ((path, scope.file(path).content) for _, path in self.files())
+        return KeptBytes(sum(2 * len(content) + WORD_BYTES * word_count(path, content) for path, content in files))
 
     def unpacked_bytes(self, inputs: Mapping[str, Array]) -> int:
         """Estimate of the bytes that it makes of these inputs, which are not checked yet.

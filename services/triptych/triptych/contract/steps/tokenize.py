@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import Field
 
 from triptych.contract.specs import Name
-from triptych.contract.steps.base import Environment, Facts, Run, Scope, Step
+from triptych.contract.steps.base import Environment, Facts, KeptBytes, Run, Scope, Step
 from triptych.contract.steps.step_file import FilePath, StepFile
 from triptych.contract.steps.tokenizer_limits import CACHED_BYTES, READER_BYTES, limit_cache, parts_fault, reading
 from triptych.datatypes import TO_NUMPY, Array, describe_array
@@ -92,12 +92,13 @@ class Tokenize(Step):
         fault = reading(file.content, max_bytes, max_s, self.max_bytes).fault
         return fault and f"{self.file} {fault}"
 
-    def kept_bytes(self, scope: Scope, max_bytes: int, max_s: float) -> dict[str, int]:
+    def kept_bytes(self, scope: Scope, max_bytes: int, max_s: float) -> KeptBytes:
         file = scope.file(self.file)
         found = reading(file.content, READER_BYTES + max_bytes, max_s)
         if found.fault:
             raise ContractViolation(f"{self.file} {found.fault}")
-        return {f"tokenizer {file.digest} {self.max_length} {self.pair is not None}": found.kept_bytes + CACHED_BYTES}
+        name = f"tokenizer {file.digest} {self.max_length} {self.pair is not None}"
+        return KeptBytes(shared={name: found.kept_bytes + CACHED_BYTES})
 
     def compile(self, scope: Scope) -> Run:
         tokenizer = _tokenizer(self.file, scope.file(self.file), self.max_length, self.pair is not None)

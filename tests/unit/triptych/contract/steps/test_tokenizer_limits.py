@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers, processors
 
-from tests.small_tokenizers import KINDS, bert, roberta
+from tests.small_tokenizers import EMBEDDING, KINDS, bert, roberta
 from tests.unit.triptych.contract.steps.test_tokenize_step import tokenized
 from triptych.contract import StepFile, parse_contract
 from triptych.contract.steps.tokenizer_limits import CACHED_WORDS, limit_cache, parts_fault, reading
@@ -89,22 +89,10 @@ def test_what_is_no_tokenizer_is_left_to_its_reader(content: bytes) -> None:
 
 
 def test_a_trial_reads_no_file_that_is_over_its_limits() -> None:
-    text = """\
-apiVersion: triptych.dev/v1
-kind: Contract
-family: embedding
-max_rows: 8
-inputs: [{name: text, datatype: BYTES, shape: [-1]}]
-preprocess: [{op: tokenize, input: text, file: tokenizer.json, max_length: 31}]
-model:
-  inputs: [{name: input_ids, datatype: INT64, shape: [-1, -1]}]
-  outputs: [{name: y, datatype: FP32, shape: [-1, 4]}]
-outputs: [{name: y, datatype: FP32, shape: [-1, 4]}]
-"""
     files = {"tokenizer.json": StepFile.of(with_vocabulary(200_000))}
-    (problem,) = trial(parse_contract(text.encode()), TrialLimits(row_bytes=4 * MIB), files)
+    (problem,) = trial(parse_contract(EMBEDDING.encode()), TrialLimits(row_bytes=4 * MIB), files)
     assert problem.text == f"tokenizer.json takes more than {24 * MIB} bytes of memory to read"
-    assert trial(parse_contract(text.encode()), files=files) == []
+    assert trial(parse_contract(EMBEDDING.encode()), files=files) == []
 
 
 def charsmap(*texts: bytes) -> bytes:
